@@ -1,0 +1,48 @@
+#pragma once
+// What stands in front of every message between nodes: who sends, in which life, and the number that lets
+// the receiver see what is missing. On the wire a message is two frames: this header (one msgpack array)
+// and the body, untouched, so that a body of many MiB is not copied into a larger buffer.
+//
+// Numbers: `sequence` counts every message that was ever handed over for this receiver in the sender's
+// incarnation, dropped ones too, so whatever was lost leaves a hole. `base` is the sequence number up to
+// which messages were meant for an earlier incarnation of the receiver: they are nobody's loss.
+// `session` grows when the sender gives a connection up; an older session's messages are refused, since a
+// newer one may have overtaken them.
+//
+// Pure. Decoding trusts nothing and allocates nothing.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "db/base/bytes.h"
+#include "db/base/ids.h"
+#include "db/base/result.h"
+#include "transport/link.h"
+
+namespace tdbmesh {
+
+inline constexpr std::uint32_t kMeshVersion = 1;
+// The largest body; a larger one is refused by sender and receiver. Room for the largest database value
+// that we promise plus its surroundings, small enough that one peer cannot make us allocate without end.
+inline constexpr std::size_t kMostMessageBytes = std::size_t{256} << 20;
+inline constexpr std::size_t kMostEnvelopeBytes = 128;
+
+struct Envelope {
+  // No body: "so many messages have I sent until now". Goes ahead after a reconnect, and after a drop, so
+  // that a lost tail shows.
+  static constexpr std::uint16_t kCounts = 0;
+
+  std::uint16_t kind = kCounts;  // kCounts or a MessageKind
+  Pnn from = kNoPnn;
+  Incarnation incarnation = 0;
+  std::uint64_t session = 0;
+  std::uint64_t base = 0;      // <= sequence
+  std::uint64_t sequence = 0;  // of this message; for kCounts of the last one
+  friend bool operator==(const Envelope&, const Envelope&) = default;
+};
+
+[[nodiscard]] Bytes encode_envelope(const Envelope& envelope);
+// Malformed for anything but a header of this version with a known kind, an incarnation and sane numbers.
+[[nodiscard]] Result<Envelope> decode_envelope(BytesView bytes);
+
+}  // namespace tdbmesh

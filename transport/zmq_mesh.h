@@ -1,0 +1,112 @@
+#pragma once
+// The mesh of nodes over ZeroMQ: the Link of a real cluster.
+//
+// Every node binds one socket for receiving (PULL) at its own address and has one socket for sending (PUSH)
+// per peer, connected from its own address, so that the address says who is calling. With a cluster key all
+// connections are CURVE: both ends prove that they hold the key, and only addresses of configured peers are
+// let in; what is not is refused, counted and reported once a minute per address. Who sent a message is
+// what the authenticated connection says; an envelope that claims another sender is dropped and counted.
+//
+// Order is kept per peer; nothing is sent twice. What is lost shows as LinkListener::on_gap at the receiver
+// (numbers in the envelope; after each reconnect and each drop the sender tells its count) and, when a
+// queue was full, at the sender too. ZeroMQ reconnects by itself, every 10 to 100 ms, and keeps what was
+// queued.
+//
+// Threads: all members belong to one thread, the event loop's, and so do all calls of the listener and of
+// `report`; they happen inside process() only, never inside send(). ZeroMQ's own I/O thread and the guard's
+// (zmq_guard.h) work behind.
+//
+// Event loop: watch ready_fd() for readability (level-triggered) and call process(). One call handles a
+// bounded number of messages; the descriptor stays readable while there is more.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "db/base/ids.h"
+#include "db/base/result.h"
+#include "db/base/time.h"
+#include "transport/cluster_key.h"
+#include "transport/link.h"
+#include "transport/peer_address.h"
+
+namespace tdbmesh {
+
+inline constexpr std::uint16_t kNodePort = 4379;
+
+struct MeshOptions {
+  Pnn self{0};
+  Incarnation incarnation = 0;
+  std::string address;  // own, numeric
+  std::uint16_t port = kNodePort;
+  std::vector<PeerAddress> peers;  // an entry for `self` is skipped
+  std::optional<ClusterKey> key;   // none: no encryption, the address alone identifies a peer
+  // Bounds per peer on what waits to be sent: beyond either, messages are dropped (and show as gap).
+  int most_queued_messages = 20'000;
+  std::size_t most_queued_bytes = std::size_t{512} << 20;
+  // One line for the log: connections refused, envelopes dropped. Rate-limited. May be empty.
+  std::function<void(const std::string& line)> report;
+};
+
+struct MeshStatistics {
+  std::uint64_t sent = 0;
+  std::uint64_t received = 0;
+  std::uint64_t dropped_full = 0;       // own queue for a peer was full
+  std::uint64_t dropped_unknown = 0;    // sent to a pnn that is no peer
+  std::uint64_t dropped_stale = 0;      // received of an older session or incarnation, or out of order
+  std::uint64_t dropped_forged = 0;     // sender in the envelope is not the authenticated one
+  std::uint64_t dropped_malformed = 0;  // does not decode
+  std::uint64_t gaps = 0;
+  std::uint64_t rejected = 0;  // connections refused
+};
+
+// What a sender says of a direction, e.g. in its heartbeats: see Envelope for the meaning of the numbers.
+struct LinkCounts {
+  std::uint64_t base = 0;
+  std::uint64_t sent = 0;
+  friend bool operator==(const LinkCounts&, const LinkCounts&) = default;
+};
+
+class ZmqMesh final : public Link {
+ public:
+  // Binds and starts connecting. Fails with Refused or Io when the address cannot be bound. The listener
+  // must outlive the mesh.
+  static Result<std::unique_ptr<ZmqMesh>> open(MeshOptions options, LinkListener& listener);
+  ~ZmqMesh() override;  // drops what is still queued
+  ZmqMesh(const ZmqMesh&) = delete;
+  ZmqMesh& operator=(const ZmqMesh&) = delete;
+
+  void send(Pnn to, MessageKind kind, Bytes body) override;
+
+  [[nodiscard]] int ready_fd() const;
+  void process();
+
+  // The peer runs in this incarnation, as its heartbeat says. If that is news, what is still queued for the
+  // earlier one is discarded. Call it before anything is sent to the new incarnation; the mesh calls it
+  // itself for what arrives on it.
+  void note_incarnation(Pnn peer, Incarnation incarnation);
+  // Discards what is queued for the peer and begins a new session: for a peer that was taken out of the
+  // view. If it is alive after all, it sees a gap.
+  void reset_peer(Pnn peer);
+  // The new list of all nodes: connects to those added, drops those removed, reconnects changed addresses.
+  void set_peers(const std::vector<PeerAddress>& peers);
+
+  // For heartbeats, which notice a lost tail even when the mesh connection itself hangs.
+  [[nodiscard]] LinkCounts sent(Pnn to) const;
+  // The peer says it sent so much to us. When that stays ahead of what arrived for `kCountsPatience`, there
+  // is a gap (reported inside the next process()).
+  void check_counts(Pnn peer, Incarnation incarnation, LinkCounts counts, Instant now);
+  static constexpr Duration kCountsPatience = std::chrono::seconds(1);
+
+  [[nodiscard]] const MeshStatistics& statistics() const;
+
+ private:
+  class Impl;
+  explicit ZmqMesh(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tdbmesh
