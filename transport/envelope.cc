@@ -12,7 +12,7 @@ Bytes encode_envelope(const Envelope& envelope) {
       .pnn(envelope.from)
       .u64(envelope.incarnation)
       .u64(envelope.session)
-      .u64(envelope.base)
+      .u64(envelope.connection)
       .u64(envelope.sequence);
   return std::move(packer).take();
 }
@@ -28,11 +28,12 @@ Result<Envelope> decode_envelope(BytesView bytes) {
   envelope.from = unpacker.pnn();
   envelope.incarnation = unpacker.u64();
   envelope.session = unpacker.u64();
-  envelope.base = unpacker.u64();
+  envelope.connection = unpacker.u64();
   envelope.sequence = unpacker.u64();
   if (!unpacker.finished()) return failure(Fault::Malformed, "envelope truncated or with wrong fields");
   if (kind > static_cast<std::uint64_t>(MessageKind::Relay)) return failure(Fault::Malformed, "unknown message kind");
-  if (envelope.incarnation == 0 || envelope.session == 0 || envelope.base > envelope.sequence) {
+  if (envelope.incarnation == 0 || envelope.session == 0 || envelope.connection == 0 ||
+      (envelope.sequence == 0 && kind != Envelope::kCounts)) {
     return failure(Fault::Malformed, "envelope with impossible numbers");
   }
   return envelope;

@@ -3,11 +3,10 @@
 // the receiver see what is missing. On the wire a message is two frames: this header (one msgpack array)
 // and the body, untouched, so that a body of many MiB is not copied into a larger buffer.
 //
-// Numbers: `sequence` counts every message that was ever handed over for this receiver in the sender's
-// incarnation, dropped ones too, so whatever was lost leaves a hole. `base` is the sequence number up to
-// which messages were meant for an earlier incarnation of the receiver: they are nobody's loss.
-// `session` grows when the sender gives a connection up; an older session's messages are refused, since a
-// newer one may have overtaken them.
+// Numbers: a `session` is one life of the sender talking to one life of the receiver; within it `sequence`
+// counts from 1 every message that was handed over for this receiver, dropped ones too, so whatever was lost
+// leaves a hole. `connection` grows when the sender gives a connection up: messages of an older one are
+// refused, since the newer one may have overtaken them. Both only grow within an incarnation of the sender.
 //
 // Pure. Decoding trusts nothing and allocates nothing.
 
@@ -36,8 +35,8 @@ struct Envelope {
   Pnn from = kNoPnn;
   Incarnation incarnation = 0;
   std::uint64_t session = 0;
-  std::uint64_t base = 0;      // <= sequence
-  std::uint64_t sequence = 0;  // of this message; for kCounts of the last one
+  std::uint64_t connection = 0;
+  std::uint64_t sequence = 0;  // of this message; for kCounts of the last one before it
   friend bool operator==(const Envelope&, const Envelope&) = default;
 };
 

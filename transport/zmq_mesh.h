@@ -30,6 +30,7 @@
 #include "db/base/result.h"
 #include "db/base/time.h"
 #include "transport/cluster_key.h"
+#include "transport/heartbeat_core.h"
 #include "transport/link.h"
 #include "transport/peer_address.h"
 
@@ -63,13 +64,6 @@ struct MeshStatistics {
   std::uint64_t rejected = 0;  // connections refused
 };
 
-// What a sender says of a direction, e.g. in its heartbeats: see Envelope for the meaning of the numbers.
-struct LinkCounts {
-  std::uint64_t base = 0;
-  std::uint64_t sent = 0;
-  friend bool operator==(const LinkCounts&, const LinkCounts&) = default;
-};
-
 class ZmqMesh final : public Link {
  public:
   // Binds and starts connecting. Fails with Refused or Io when the address cannot be bound. The listener
@@ -88,17 +82,18 @@ class ZmqMesh final : public Link {
   // earlier one is discarded. Call it before anything is sent to the new incarnation; the mesh calls it
   // itself for what arrives on it.
   void note_incarnation(Pnn peer, Incarnation incarnation);
-  // Discards what is queued for the peer and begins a new session: for a peer that was taken out of the
+  // Discards what is queued for the peer and begins a new connection: for a peer that was taken out of the
   // view. If it is alive after all, it sees a gap.
   void reset_peer(Pnn peer);
   // The new list of all nodes: connects to those added, drops those removed, reconnects changed addresses.
   void set_peers(const std::vector<PeerAddress>& peers);
 
-  // For heartbeats, which notice a lost tail even when the mesh connection itself hangs.
-  [[nodiscard]] LinkCounts sent(Pnn to) const;
-  // The peer says it sent so much to us. When that stays ahead of what arrived for `kCountsPatience`, there
-  // is a gap (reported inside the next process()).
-  void check_counts(Pnn peer, Incarnation incarnation, LinkCounts counts, Instant now);
+  // For heartbeats (HeartbeatCore::set_link_count, PeerHeartbeats::link), which notice a lost tail even when
+  // the mesh connection itself hangs: what was sent to a peer, and what the peer says it sent to us. When
+  // that stays ahead of what arrived for `kCountsPatience`, there is a gap (reported inside process()).
+  [[nodiscard]] LinkCount sent_count(Pnn to) const;
+  [[nodiscard]] LinkCount received_count(Pnn from) const;
+  void check_counts(Pnn peer, Incarnation incarnation, LinkCount said, Instant now);
   static constexpr Duration kCountsPatience = std::chrono::seconds(1);
 
   [[nodiscard]] const MeshStatistics& statistics() const;
