@@ -1,0 +1,62 @@
+#pragma once
+// What a node must remember across its lives so that elections, leases and views stay safe, and its form on
+// disk: two slots that are written in turn, each with a sequence number and a CRC, so that a write cut short
+// leaves the older one. Pure; the file is state_file.h.
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "db/base/bytes.h"
+#include "db/base/ids.h"
+#include "db/base/result.h"
+#include "db/view.h"
+
+namespace tdbmesh::recovery {
+
+enum class QuorumMode : std::uint8_t {
+  Majority,  // of the voters
+  LockVote,  // two nodes: the cluster lock is the third vote
+  None,      // must be asked for: two halves both serve
+};
+
+// The agreed configuration: which nodes exist and who votes.
+struct ClusterConfig {
+  std::uint64_t epoch = 0;
+  std::vector<Pnn> nodes;   // configured, not deleted; ascending. Their count is the size of the vnnmap
+  std::vector<Pnn> voters;  // nodes, and the witness if there is one; ascending
+  QuorumMode quorum = QuorumMode::Majority;
+  std::uint64_t digest = 0;  // of the nodes file it came from
+  friend bool operator==(const ClusterConfig&, const ClusterConfig&) = default;
+};
+
+struct PersistedState {
+  Incarnation incarnation = 0;  // of the life that wrote it; a start uses +1 and writes that before it sends
+  std::uint64_t term = 0;
+  Pnn voted_for = kNoPnn;       // in `term`
+  bool voter = false;           // false: fresh (new disk), must not vote beside voters that remember
+  std::optional<View> accepted;
+  Generation installed;         // newest view this node ever installed
+  ClusterConfig config;
+  friend bool operator==(const PersistedState&, const PersistedState&) = default;
+};
+
+[[nodiscard]] Bytes encode(const PersistedState& state);
+[[nodiscard]] Result<PersistedState> decode_state(BytesView bytes);
+
+// One slot on disk: magic, sequence, length, CRC32, payload, zeros. A payload that does not fit is a caller's
+// error (views of 256 nodes do fit).
+inline constexpr std::size_t kStateSlotBytes = 16384;
+[[nodiscard]] Result<Bytes> make_slot(std::uint64_t sequence, BytesView payload);
+struct SlotContent {
+  std::uint64_t sequence = 0;
+  Bytes payload;
+};
+// StoreCorrupt for anything that was not written whole.
+[[nodiscard]] Result<SlotContent> read_slot(BytesView slot);
+// The newer of the two that are whole; nullopt if neither is.
+[[nodiscard]] std::optional<SlotContent> newer_slot(BytesView first, BytesView second);
+
+[[nodiscard]] std::uint32_t crc32(BytesView bytes);  // IEEE 802.3
+
+}  // namespace tdbmesh::recovery
