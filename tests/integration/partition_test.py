@@ -1,0 +1,67 @@
+"""One node's private cable is pulled: it refuses writes and says why, the majority goes on, and after the cable
+is back all are equal."""
+import re
+
+from lab import PASSWORD, LabError, Scenario, asked_for_peer, main, wait_for
+
+
+class Partition(Scenario):
+    def wait_until_the_majority_goes_on(self, majority):
+        wait_for(lambda: self.lab.all_ok(majority), lambda: 'the majority to go on\n' + self.lab.describe(), 90)
+
+    def try_to_add(self, node, user, seconds):
+        """True if the node accepted the account. A fenced node may refuse or keep the caller waiting."""
+        result = node.samba(['timeout', '-s', 'KILL', str(seconds), 'pdbedit', '-a', '-t', '-u', user],
+                            input='%s\n%s\n' % (PASSWORD, PASSWORD), check=False)
+        return result.returncode == 0
+
+    def cut_off_node(self, lonely):
+        majority = [node for node in self.nodes if node is not lonely]
+        before, during, refused = self.fresh_users('part', 3)
+        self.add_account(lonely, before)
+        lonely.cut()
+        self.wait_until_the_majority_goes_on(majority)
+        self.add_account(majority[0], during)
+        self.assertIn(during, self.accounts(majority[1]))
+
+        wait_for(lambda: not all(lonely.flags().get(pnn) for pnn in range(len(self.nodes))),
+                 'the lonely node to notice')
+        self.assertFalse(self.try_to_add(lonely, refused, 5), 'a node without a majority accepts nothing')
+        status = lonely.tool('status', check=False)
+        self.assertIn('DISCONNECTED', status.stdout)
+        if not asked_for_peer():
+            self.assertTrue(re.search('quorum|majority', status.stdout + status.stderr, re.I),
+                            'status says why: ' + status.stdout + status.stderr)
+
+        lonely.join()
+        self.lab.wait_all_ok()
+        for node in self.nodes:
+            listed = self.accounts(node)
+            self.assertIn(before, listed)
+            self.assertIn(during, listed)
+            self.assertNotIn(refused, listed)
+        self.assert_identical_databases()
+        after, = self.fresh_users('healed', 1)
+        self.add_account(lonely, after)
+        self.assertIn(after, self.accounts(majority[0]))
+
+    def leader(self):
+        return wait_for(lambda: self.nodes[0].leader() is not None and [self.nodes[0].leader()], 'a leader')[0]
+
+    def test_a_follower_is_cut_off(self):
+        self.cut_off_node(self.nodes[(self.leader() + 1) % len(self.nodes)])
+
+    def test_the_leader_is_cut_off(self):
+        self.cut_off_node(self.nodes[self.leader()])
+
+    def test_a_short_cut_does_no_harm(self):
+        user, = self.fresh_users('blink', 1)
+        self.nodes[1].cut()
+        self.nodes[1].join()
+        self.lab.wait_all_ok()
+        self.add_account(self.nodes[1], user)
+        self.assertIn(user, self.accounts(self.nodes[2]))
+
+
+if __name__ == '__main__':
+    main()
