@@ -1,0 +1,79 @@
+#pragma once
+// The gate of a node: a shared-memory file (`<runtime>/gate`) with one deadline, "open until T" on
+// CLOCK_BOOTTIME. The daemon's heartbeat thread renews it while the node holds its lease; when it lapses, because the
+// daemon hangs, was killed or the node is cut off, shim operations on volatile data wait instead of using records
+// that the rest of the cluster may have taken over. Nothing has to run for the gate to close.
+//
+// The daemon also holds a file lock (OFD) for its life, so a reader can tell "closed" from "nobody there".
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "db/base/result.h"
+
+namespace tdbmesh {
+
+struct GateFile {  // the mapped layout; private to gate.cc except for its size
+  char magic[16];
+  std::uint32_t format;
+  std::atomic<std::uint32_t> changes;             // futex word: rises when the gate opens or closes
+  std::atomic<std::uint64_t> open_until;          // ns of CLOCK_BOOTTIME; 0 = closed
+  std::atomic<std::uint64_t> generation;          // client generation word of the view it is open for
+  std::atomic<std::int32_t> daemon_pid;           // for people; 0 = none
+};
+
+// Nanoseconds of CLOCK_BOOTTIME, the gate's clock (comparable between processes of this boot).
+[[nodiscard]] std::uint64_t gate_now();
+
+// The daemon's side. One per node and runtime directory.
+class GateKeeper {
+ public:
+  // Creates the file if needed, keeps its inode if it is there (clients have it mapped), closes the gate and
+  // takes the daemon's lock. Busy: another daemon runs on this runtime directory (context has its pid).
+  [[nodiscard]] static Result<std::unique_ptr<GateKeeper>> open(const std::string& path);
+  ~GateKeeper();  // closes the gate, frees the lock
+  GateKeeper(const GateKeeper&) = delete;
+  GateKeeper& operator=(const GateKeeper&) = delete;
+
+  // Any thread; lock-free; no allocation. Waiters are woken when a closed gate opens.
+  void set_open_until(std::uint64_t boot_ns, std::uint64_t generation);
+  void close();
+  [[nodiscard]] bool is_open(std::uint64_t now) const { return now < file_->open_until.load(); }
+  [[nodiscard]] std::uint64_t open_until() const { return file_->open_until.load(); }
+
+ private:
+  GateKeeper() = default;
+  int fd_ = -1;
+  GateFile* file_ = nullptr;
+};
+
+// The shim's side: read-only mapping. Stays valid over fork, and over a restart of the daemon. Any thread.
+class GateView {
+ public:
+  // NotFound: no daemon ever ran here.
+  [[nodiscard]] static Result<std::unique_ptr<GateView>> open(const std::string& path);
+  ~GateView();
+  GateView(const GateView&) = delete;
+  GateView& operator=(const GateView&) = delete;
+
+  [[nodiscard]] bool is_open() const { return gate_now() < file_->open_until.load(); }  // about 30 ns
+  [[nodiscard]] std::uint64_t generation() const { return file_->generation.load(); }
+  // Is a daemon's lock on the file? One system call.
+  [[nodiscard]] bool daemon_alive() const;
+  [[nodiscard]] int daemon_pid() const { return file_->daemon_pid.load(); }
+
+  // Waits until the gate is open (true), or `stop` says so or `timeout` is over (false). Woken at once by an opening
+  // gate; `stop` (may be empty) is asked at least every 50 ms and after each signal.
+  bool wait_open(std::chrono::milliseconds timeout, const std::function<bool()>& stop = {}) const;
+
+ private:
+  GateView() = default;
+  int fd_ = -1;
+  const GateFile* file_ = nullptr;
+};
+
+}  // namespace tdbmesh
