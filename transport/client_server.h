@@ -16,14 +16,11 @@
 
 #include "db/base/bytes.h"
 #include "db/base/result.h"
+#include "transport/client_id.h"
 #include "transport/ctdb_wire.h"
 #include "transport/event_loop.h"
 
 namespace tdbmesh {
-
-// One connection. Never 0, and not used again while the connection lives or for 2^32 connections after.
-enum class ClientId : std::uint32_t {};
-[[nodiscard]] constexpr std::uint32_t number(ClientId c) { return static_cast<std::uint32_t>(c); }
 
 class ClientListener {
  public:

@@ -1,0 +1,57 @@
+#pragma once
+// Everything a Node needs from the world around it. The daemon implements it with sockets, threads and LMDB
+// (daemon_environment.*), the simulator with fakes; the Node is the same in both. Nothing here blocks, and
+// nothing here calls back into the Node: results arrive later as events.
+
+#include <cstdint>
+#include <string>
+
+#include "db/store.h"
+#include "recovery/control_plane.h"
+#include "transport/client_id.h"
+#include "transport/heartbeat_core.h"
+#include "transport/link.h"
+
+namespace tdbmesh {
+
+enum class LogLevel { Error, Warning, Notice, Info, Debug };
+
+class NodeEnvironment {
+ public:
+  virtual ~NodeEnvironment() = default;
+
+  [[nodiscard]] virtual Link& link() = 0;
+  [[nodiscard]] virtual DatabaseStore& store() = 0;
+  [[nodiscard]] virtual CommitWorker& commit_worker() = 0;
+
+  // The heartbeat core, locked against its own thread for as long as `use` runs. Keep it short.
+  virtual void with_heartbeats(const std::function<void(HeartbeatCore&)>& use) = 0;
+  // Shuts the gate word at once (a new support opens it again).
+  virtual void close_gate() = 0;
+
+  // Writes the persisted state; Node::on_persisted(ticket) follows when it is on disk.
+  virtual void persist(std::uint64_t ticket, Bytes state) = 0;
+  // A chain lock is taken by a client; Node::on_chain_free follows when it was free for a moment.
+  virtual void wait_chain(DatabaseId database, Bytes key) = 0;
+
+  // A whole CTDB packet for a client. A client that has gone is ignored.
+  virtual void send_to_client(ClientId client, Bytes packet) = 0;
+  virtual void close_client(ClientId client) = 0;
+
+  // The cluster lock helper; Node::on_lock follows.
+  virtual void try_cluster_lock() = 0;
+  virtual void release_cluster_lock() = 0;
+
+  // Is there a process of this pid on this machine (kill(pid, 0))?
+  [[nodiscard]] virtual bool process_exists(std::int32_t pid) const = 0;
+  // Seconds since 1970, for what tools print. Never for a decision.
+  [[nodiscard]] virtual double wall_clock() const = 0;
+  // The `nodes` file read anew, for GET_NODES_FILE; empty text if it cannot be read.
+  virtual void log(LogLevel level, const std::string& text) = 0;
+  // The daemon's debug level (CTDB's numbers 0, 1, 3, 5, 10).
+  virtual void set_debug_level(std::int32_t level) = 0;
+  // The node has left the cluster in order; the process ends.
+  virtual void exit() = 0;
+};
+
+}  // namespace tdbmesh

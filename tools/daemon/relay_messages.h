@@ -1,0 +1,84 @@
+#pragma once
+// What daemons say to each other on behalf of their clients: messages to srvids, controls to another node,
+// databases that were attached, traverses. Packed as msgpack (relay_messages.cc), one array a message:
+// [version, type, fields...].
+
+#include <variant>
+#include <vector>
+
+#include "db/base/bytes.h"
+#include "db/base/ids.h"
+#include "db/base/result.h"
+#include "db/store.h"
+
+namespace tdbmesh {
+
+// A client's REQ_MESSAGE: delivered to every registration of `srvid` at the receiver. No answer.
+struct RelayMessage {
+  Srvid srvid{};
+  Bytes data;
+  friend bool operator==(const RelayMessage&, const RelayMessage&) = default;
+};
+
+// A client's control for another node, and its answer. `id` is the asking daemon's; 0 wants no answer.
+struct RelayControl {
+  std::uint64_t id = 0;
+  std::uint32_t opcode = 0;
+  std::uint64_t srvid = 0;
+  std::uint32_t flags = 0;
+  Bytes data;
+  friend bool operator==(const RelayControl&, const RelayControl&) = default;
+};
+struct RelayControlReply {
+  std::uint64_t id = 0;
+  std::int32_t status = 0;
+  Bytes data;
+  Bytes error;
+  friend bool operator==(const RelayControlReply&, const RelayControlReply&) = default;
+};
+
+// Databases that the sender has attached. `id` != 0 asks for an answer when the receiver has them too.
+struct AttachedDatabase {
+  std::string name;
+  DatabaseKind kind = DatabaseKind::Volatile;
+  bool readonly = false;
+  bool sticky = false;
+  friend bool operator==(const AttachedDatabase&, const AttachedDatabase&) = default;
+};
+struct RelayAttach {
+  std::uint64_t id = 0;
+  std::vector<AttachedDatabase> databases;
+  friend bool operator==(const RelayAttach&, const RelayAttach&) = default;
+};
+struct RelayAttached {
+  std::uint64_t id = 0;
+  friend bool operator==(const RelayAttached&, const RelayAttached&) = default;
+};
+
+// A traverse of a volatile database: the asker opens it at each member, which sends batches of the records
+// it holds; each batch but the last waits for RelayTraverseMore, so memory stays bounded on both sides.
+struct RelayTraverse {
+  std::uint64_t id = 0;
+  DatabaseId database{};
+  bool with_empty = false;
+  friend bool operator==(const RelayTraverse&, const RelayTraverse&) = default;
+};
+struct RelayTraverseMore {
+  std::uint64_t id = 0;
+  bool stop = false;  // the client has gone
+  friend bool operator==(const RelayTraverseMore&, const RelayTraverseMore&) = default;
+};
+struct RelayTraverseBatch {
+  std::uint64_t id = 0;
+  bool done = false;
+  std::vector<KeyedRecord> records;
+  friend bool operator==(const RelayTraverseBatch&, const RelayTraverseBatch&) = default;
+};
+
+using RelayPayload = std::variant<RelayMessage, RelayControl, RelayControlReply, RelayAttach, RelayAttached, RelayTraverse,
+                                  RelayTraverseMore, RelayTraverseBatch>;
+
+[[nodiscard]] Bytes encode_relay(const RelayPayload& payload);
+[[nodiscard]] Result<RelayPayload> decode_relay(BytesView bytes);
+
+}  // namespace tdbmesh

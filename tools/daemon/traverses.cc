@@ -1,0 +1,156 @@
+#include "tools/daemon/traverses.h"
+
+#include <algorithm>
+
+namespace tdbmesh {
+namespace {
+
+// A batch is cut at whichever comes first: enough to make the round trips cheap, little enough for memory.
+constexpr std::size_t kBatchRecords = 256;
+constexpr std::size_t kBatchBytes = 1024 * 1024;
+
+}  // namespace
+
+Bytes traverse_entry(std::uint32_t reqid, const KeyedRecord* record) {
+  ByteWriter w;
+  if (record == nullptr) {
+    w.put<std::uint32_t>(16).put(reqid).put<std::uint32_t>(0).put<std::uint32_t>(0);
+    return std::move(w).take();
+  }
+  const auto key = static_cast<std::uint32_t>(record->key.size());
+  const auto data = static_cast<std::uint32_t>(kRecordHeaderSize + record->record.value.size());
+  w.put(16 + key + data).put(reqid).put(key).put(data);
+  w.put_bytes(record->key).put_bytes(encode_header(record->record.header)).put_bytes(record->record.value);
+  return std::move(w).take();
+}
+
+void Traverses::start(const Request& request) {
+  const Database* database = find_(request.database);
+  const std::uint64_t id = ++last_id_;
+  Asked& asked = asked_.emplace(id, Asked{request, {}}).first->second;
+  // A full copy needs one node only, and the nearest is this one.
+  if (database != nullptr && database->kind() != DatabaseKind::Volatile) {
+    asked.open = {services_.self()};
+  } else {
+    for (const Pnn member : services_.members()) asked.open.insert(member);
+  }
+  if (database == nullptr || asked.open.empty()) return finish(id);
+  for (const Pnn member : asked.open) {
+    services_.send_relay(member, RelayTraverse{id, request.database, request.with_empty});
+  }
+}
+
+void Traverses::finish(std::uint64_t id) {
+  const auto at = asked_.find(id);
+  if (at == asked_.end()) return;
+  services_.deliver(at->second.request.srvid, traverse_entry(at->second.request.reqid, nullptr));
+  asked_.erase(at);
+}
+
+void Traverses::client_gone(ClientId client) {
+  for (auto at = asked_.begin(); at != asked_.end();) {
+    if (at->second.request.client != client) {
+      ++at;
+      continue;
+    }
+    for (const Pnn member : at->second.open) services_.send_relay(member, RelayTraverseMore{at->first, true});
+    at = asked_.erase(at);
+  }
+}
+
+void Traverses::members_changed() {
+  const std::vector<Pnn> members = services_.members();
+  const auto is_member = [&](Pnn p) { return std::find(members.begin(), members.end(), p) != members.end(); };
+  std::erase_if(sources_, [&](const auto& s) { return !is_member(s.first.first); });
+  std::vector<std::uint64_t> finished;
+  for (auto& [id, asked] : asked_) {
+    std::erase_if(asked.open, [&](Pnn p) { return p != services_.self() && !is_member(p); });
+    if (asked.open.empty()) finished.push_back(id);
+  }
+  for (const std::uint64_t id : finished) finish(id);
+}
+
+void Traverses::on_deadline(Instant now) {
+  std::vector<std::uint64_t> late;
+  for (const auto& [id, asked] : asked_) {
+    if (asked.request.deadline <= now) late.push_back(id);
+  }
+  for (const std::uint64_t id : late) {
+    ++timeouts_;
+    for (const Pnn member : asked_.at(id).open) services_.send_relay(member, RelayTraverseMore{id, true});
+    finish(id);
+  }
+}
+
+Instant Traverses::next_deadline() const {
+  Instant next = kNever;
+  for (const auto& [id, asked] : asked_) next = std::min(next, asked.request.deadline);
+  return next;
+}
+
+void Traverses::on_message(Pnn from, const RelayTraverse& message) {
+  const SourceKey key{from, message.id};
+  if (find_(message.database) == nullptr) {
+    services_.send_relay(from, RelayTraverseBatch{message.id, true, {}});
+    return;
+  }
+  Source& source = sources_.insert_or_assign(key, Source{message.database, message.with_empty, {}}).first->second;
+  send_batch(key, source);
+}
+
+void Traverses::on_message(Pnn from, const RelayTraverseMore& message) {
+  const auto at = sources_.find({from, message.id});
+  if (at == sources_.end()) return;
+  if (message.stop) {
+    sources_.erase(at);
+    return;
+  }
+  send_batch(at->first, at->second);
+}
+
+void Traverses::send_batch(const SourceKey& key, Source& source) {
+  RelayTraverseBatch batch;
+  batch.id = key.second;
+  const Database* database = find_(source.database);
+  std::size_t bytes = 0;
+  while (database != nullptr && batch.records.size() < kBatchRecords && bytes < kBatchBytes) {
+    Result<ScanBatch> part = database->scan(source.at, kBatchRecords - batch.records.size());
+    if (!part) {
+      batch.done = true;  // a database that cannot be read has nothing more to say
+      break;
+    }
+    for (KeyedRecord& r : part->records) {
+      // Of a volatile database each node speaks for the records it owns; copies are somebody else's.
+      if (database->kind() == DatabaseKind::Volatile && r.record.header.dmaster != services_.self()) continue;
+      if (r.record.value.empty() && database->kind() == DatabaseKind::Volatile && !source.with_empty) continue;
+      bytes += r.key.size() + r.record.value.size();
+      batch.records.push_back(std::move(r));
+    }
+    source.at = part->next;
+    batch.done = part->done;
+    if (part->done) break;
+  }
+  if (database == nullptr) batch.done = true;
+  const bool done = batch.done;
+  const Pnn asker = key.first;
+  if (done) sources_.erase(key);
+  services_.send_relay(asker, batch);
+}
+
+void Traverses::on_message(Pnn from, const RelayTraverseBatch& message) {
+  const auto at = asked_.find(message.id);
+  if (at == asked_.end() || !at->second.open.contains(from)) {
+    if (!message.done) services_.send_relay(from, RelayTraverseMore{message.id, true});
+    return;
+  }
+  const Request& request = at->second.request;
+  for (const KeyedRecord& r : message.records) services_.deliver(request.srvid, traverse_entry(request.reqid, &r));
+  if (!message.done) {
+    services_.send_relay(from, RelayTraverseMore{message.id, false});
+    return;
+  }
+  at->second.open.erase(from);
+  if (at->second.open.empty()) finish(message.id);
+}
+
+}  // namespace tdbmesh
