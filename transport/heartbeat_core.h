@@ -198,7 +198,6 @@ class HeartbeatCore {
  private:
   struct Peer {
     PeerHeartbeats seen;
-    bool hears_known = false;
     std::uint64_t seq = 0;             // newest own heartbeat sent to it
     std::map<std::uint64_t, Instant> sent;  // send times of own heartbeats not too old to be answered
     Instant last_sent = Instant::min();
@@ -225,8 +224,6 @@ class HeartbeatCore {
   SupportTable support_;
   Announcement said_;
   bool permitted_ = false;
-  Instant permitted_at_ = Instant::min();
-  bool permit_pending_ = false;
   Instant gate_until_ = Instant::min();
   std::uint64_t loop_counter_ = 0;
   Instant loop_progress_at_{};
