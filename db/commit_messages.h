@@ -1,0 +1,102 @@
+#pragma once
+// What nodes say to each other about persistent and replicated databases: commits (control plane, section 7)
+// and copies fetched from each other. Plain structs in one variant, and their msgpack form.
+//
+// Limits: a commit or a batch of a copy holds at most kMaxCommitEntries records; keys and values are bounded
+// as everywhere. decode_commit_message() answers Malformed to anything else and never allocates more than the
+// bytes that are there justify.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "db/base/bytes.h"
+#include "db/base/ids.h"
+#include "db/base/result.h"
+#include "db/record.h"
+#include "db/store.h"
+
+namespace tdbmesh {
+
+inline constexpr std::size_t kMaxCommitEntries = 1u << 20;
+
+namespace commit {
+
+// COMMIT_REQUEST, origin -> sequencer. With `replace_all` every record is removed first. A commit without a
+// sequence number (`seqnum` 0) gets the next one.
+struct Request {
+  std::uint64_t id = 0;  // the origin's
+  bool replace_all = false;
+  std::uint64_t seqnum = 0;
+  std::vector<RecordEntry> entries;
+  friend bool operator==(const Request&, const Request&) = default;
+};
+
+// COMMIT_WRITE, sequencer -> all members (itself in line).
+struct Write {
+  std::uint64_t seqnum = 0;
+  bool replace_all = false;
+  std::vector<RecordEntry> entries;
+  friend bool operator==(const Write&, const Write&) = default;
+};
+
+// DURABLE, member -> sequencer.
+struct Durable {
+  std::uint64_t seqnum = 0;
+  friend bool operator==(const Durable&, const Durable&) = default;
+};
+
+// COMMIT_DONE, sequencer -> origin: durable on all members (status 0), or refused before anything was
+// written anywhere (status -1).
+struct Done {
+  std::uint64_t id = 0;
+  std::int32_t status = 0;
+  std::string text;
+  friend bool operator==(const Done&, const Done&) = default;
+};
+
+// PULL: give me the next batch of your copy. `have`: what I have, in case differences will do.
+struct Pull {
+  std::uint64_t id = 0;  // the puller's, one per copy fetched
+  CopyVersion have;
+  std::uint64_t position = 0;  // 0: from the start
+  friend bool operator==(const Pull&, const Pull&) = default;
+};
+
+// PULL_DATA: a batch of the copy `version`. Difference: apply it to the copy you named in `have`.
+struct PullData {
+  std::uint64_t id = 0;
+  CopyVersion version;
+  bool difference = false;
+  bool done = false;
+  std::uint64_t position = 0;  // where this batch began
+  std::uint64_t next = 0;
+  std::vector<RecordEntry> entries;
+  friend bool operator==(const PullData&, const PullData&) = default;
+};
+
+// Answer to PULL for a database that is not attached there.
+struct PullRefused {
+  std::uint64_t id = 0;
+  std::string reason;
+  friend bool operator==(const PullRefused&, const PullRefused&) = default;
+};
+
+using Body = std::variant<Request, Write, Durable, Done, Pull, PullData, PullRefused>;
+
+}  // namespace commit
+
+struct CommitMessage {
+  Generation generation;  // installed at the sender; PULL and its answers: of no meaning to the receiver
+  DatabaseId database{};
+  commit::Body body;
+  friend bool operator==(const CommitMessage&, const CommitMessage&) = default;
+};
+
+[[nodiscard]] Bytes encode_commit_message(const CommitMessage& message);
+[[nodiscard]] Result<CommitMessage> decode_commit_message(BytesView bytes);
+[[nodiscard]] std::string_view name_of(const commit::Body& body);
+
+}  // namespace tdbmesh
