@@ -28,6 +28,9 @@ namespace tdbmesh {
 // One text per address: "10.0.0.1" however it was written. nullopt if it is no numeric IPv4 or IPv6 address.
 [[nodiscard]] std::optional<std::string> canonical_address(const std::string& address);
 
+// What a ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL value means, for people.
+[[nodiscard]] std::string handshake_failure(std::uint32_t code);
+
 // Addresses let in. Shared between the owner and the guard's thread.
 class AccessList {
  public:
@@ -42,6 +45,7 @@ class AccessList {
 struct Rejection {
   std::string address;  // "unknown" if it was gone before it could be asked
   std::string reason;
+  bool outgoing = false;  // the other side refused us
 };
 
 // Lets one report per address and minute through, and bounds what it remembers. Not thread safe.
