@@ -89,13 +89,17 @@ class Client {
   [[nodiscard]] int fd() const { return fd_; }
 
  private:
-  explicit Client(int fd, std::string path);
-  [[nodiscard]] Result<> send(const Body& body, std::uint32_t destnode, std::uint32_t reqid);
+  Client(int fd, std::string path);
+  [[nodiscard]] std::uint32_t take_reqid();
+  [[nodiscard]] Result<> send(Body body, std::uint32_t destnode, std::uint32_t reqid);
+  [[nodiscard]] Result<std::uint32_t> request(Body body, std::uint32_t destnode);
+  [[nodiscard]] Result<Packet> wait_reply(std::uint32_t reqid, Instant deadline);
+  [[nodiscard]] Result<ReplyControl> wait_control(std::uint32_t reqid, Instant deadline);
   // Reads packets until `done` or the deadline; replies go to replies_, messages to messages_.
   template <class Done>
   [[nodiscard]] Result<> read_until(Instant deadline, Done done);
   void take(Packet packet);
-  [[nodiscard]] tl::unexpected<Error> lost(const std::string& why);
+  tl::unexpected<Error> lost(const std::string& why);  // closes
 
   int fd_ = -1;
   std::string path_;
