@@ -72,7 +72,8 @@ class Accounts(Scenario):
         loop = 'for u in %s; do printf "%s\\n%s\\n" | pdbedit -a -t -u $u >/dev/null || echo "$u failed"; done'
         running = [node.popen(loop % (' '.join(part), PASSWORD, PASSWORD), samba=True) for node, part in work]
         said = [process.communicate() for process in running]
-        self.assertEqual(said, [('', '')] * len(self.nodes), 'no error anywhere')
+        # Samba may remark on stderr that a hot record took several attempts; that is no error
+        self.assertEqual([out for out, _ in said], [''] * len(self.nodes), 'no error anywhere: %s' % (said,))
         for node in self.nodes:
             listed = self.accounts(node)
             self.assertEqual([user for user in users if user not in listed], [], 'missing on node %d' % node.number)

@@ -10,9 +10,19 @@ KILLS = int(os.environ.get('TDBMESH_KILLS', '100'))
 
 
 class KilledClient(Scenario):
+    def setUp(self):
+        super().setUp()
+        self.passwords = os.path.join(self.lab.work, 'passwords')
+        with open(self.passwords, 'w') as file:
+            file.write('%s\n%s\n' % (PASSWORD, PASSWORD))
+
+    def start(self, node, command):
+        with open(self.passwords) as passwords:
+            return node.popen(command, samba=True, stdin=passwords)
+
     def kill_once(self, node, command, delay):
         """Starts pdbedit, kills it after `delay` seconds; True if the kill came before its end."""
-        process = node.popen(command, samba=True, stdin=open(os.path.join(self.lab.work, 'passwords')))
+        process = self.start(node, command)
         started = time.monotonic()
         while process.poll() is None and time.monotonic() - started < delay:
             time.sleep(0.0005)
@@ -29,8 +39,6 @@ class KilledClient(Scenario):
         seed = int(os.environ.get('TDBMESH_SEED', random.randrange(1 << 32)))
         rng = random.Random(seed)
         print('TDBMESH_SEED=%d' % seed, flush=True)
-        with open(os.path.join(self.lab.work, 'passwords'), 'w') as file:
-            file.write('%s\n%s\n' % (PASSWORD, PASSWORD))
         users = self.fresh_users('victim', 20)
         witness = self.fresh_users('witness', 1)[0]
         self.add_account(self.nodes[0], users[0])
@@ -64,19 +72,13 @@ class KilledClient(Scenario):
         user, other = self.fresh_users('holder', 2)
         for node in self.nodes:
             for _ in range(3):
-                process = node.popen(['pdbedit', '-a', '-t', '-u', user], samba=True,
-                                     stdin=open(os.path.join(self.lab.work, 'passwords')))
+                process = self.start(node, ['pdbedit', '-a', '-t', '-u', user])
                 wait_for(lambda: process.poll() is not None or children_of(process.pid), 'pdbedit to run')
                 for child in children_of(process.pid):
                     os.kill(child, signal.SIGKILL)
                 process.communicate()
             self.add_account(node, other)
             node.samba(['pdbedit', '-x', '-u', other])
-
-    def setUp(self):
-        super().setUp()
-        with open(os.path.join(self.lab.work, 'passwords'), 'w') as file:
-            file.write('%s\n%s\n' % (PASSWORD, PASSWORD))
 
 
 if __name__ == '__main__':

@@ -96,6 +96,7 @@ class Flavour:
     name = '?'
     is_peer = False
     daemon = 'tdbmeshd'           # process name, for signals
+    helpers = ()                  # other processes that must have ended before the daemon can be started again
     tool = 'tdbmesh'
     config_dir = '/etc/tdbmesh'
     state_dir = '/var/lib/tdbmesh'
@@ -203,6 +204,7 @@ class RealCtdb(Flavour):
     name = 'ctdb'
     is_peer = True
     daemon = 'ctdbd'
+    helpers = ('ctdb-eventd', 'ctdb_recoverd', 'ctdb_mutex_fcntl_helper')
     tool = 'ctdb'
     config_dir, state_dir, runtime_dir = '/etc/ctdb', '/var/lib/ctdb', '/run/ctdb'
     log = '/var/log/ctdb/log.ctdb'
@@ -314,11 +316,7 @@ class Node(Host):
         return '/proc/%d/root%s' % (self.init, inside)
 
     def read(self, inside):
-        try:
-            with open(self.path(inside), errors='replace') as file:
-                return file.read()
-        except FileNotFoundError:
-            return ''
+        return _text_of(self.path(inside))
 
     # -- commands --
 
@@ -423,7 +421,7 @@ class Node(Host):
                 self._kill_children_of(process)
                 process.wait()
                 status = -1
-        said = open(log, errors='replace').read()
+        said = _text_of(log)
         if check and status:
             raise LabError('node %d: the daemon did not start (%s): %s' % (
                 self.number, 'it did not return' if status < 0 else status, said.strip()))
@@ -432,12 +430,16 @@ class Node(Host):
     def stop(self):
         """Orderly shutdown."""
         self.tool('shutdown', check=False)
-        wait_for(lambda: not self.pids(self.lab.flavour.daemon), 'node %d to shut down' % self.number)
+        self.wait_until_ended()
 
     def kill_daemon(self):
         """kill -9 of the daemon's main process, and the time it takes its helpers to notice."""
         self.signal_daemon(signal.SIGKILL)
-        wait_for(lambda: not self.pids(self.lab.flavour.daemon), 'processes of the killed daemon to end')
+        self.wait_until_ended()
+
+    def wait_until_ended(self):
+        names = (self.lab.flavour.daemon,) + self.lab.flavour.helpers
+        wait_for(lambda: not any(self.pids(name) for name in names), 'the daemon of node %d to end' % self.number)
 
     def freeze_daemon(self):
         self.signal_daemon(signal.SIGSTOP)
@@ -478,6 +480,14 @@ class Node(Host):
 
     def log(self):
         return self.read(self.lab.flavour.log)
+
+
+def _text_of(path):
+    try:
+        with open(path, errors='replace') as file:
+            return file.read()
+    except FileNotFoundError:
+        return ''
 
 
 def _shown(command):
@@ -637,7 +647,7 @@ class Lab:
     def add_unix_users(self, names):
         """Users and groups in the shared /etc/passwd and /etc/group (Samba wants them to exist)."""
         etc = os.path.join(self.work, 'shared', 'etc')
-        known = {line.split(':')[0] for line in open(os.path.join(etc, 'passwd'))}
+        known = {line.split(':')[0] for line in _text_of(os.path.join(etc, 'passwd')).splitlines()}
         first = getattr(self, '_next_id', 20000)
         names = [name for name in names if name not in known]
         with open(os.path.join(etc, 'passwd'), 'a') as passwd, open(os.path.join(etc, 'group'), 'a') as group:
@@ -664,7 +674,7 @@ class Lab:
                 status = process.wait()
             if status:
                 raise LabError('node %d: the daemon did not start (%d): %s' % (
-                    node.number, status, open(os.path.join(self.work, node.name + '.start'), errors='replace').read()))
+                    node.number, status, _text_of(os.path.join(self.work, node.name + '.start'))))
 
     def all_ok(self, nodes=None, expect=None):
         """Every one of `nodes` sees all of `expect` (default: the same nodes) as OK and is in normal mode."""
@@ -686,6 +696,8 @@ class Lab:
             for pid in node.pids(self.flavour.daemon):
                 _kill(pid, signal.SIGCONT)
         dead = [node for node in self.nodes if node.daemon_pid() is None]
+        for node in dead:
+            node.wait_until_ended()
         if dead:
             self.start(dead)
         self.wait_all_ok()

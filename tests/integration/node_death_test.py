@@ -32,7 +32,7 @@ class NodeDeath(Scenario):
             said[node] = lines(node)
         for node in survivors:
             self.assertLess(at_the_kill[node], USERS_PER_NODE, 'the kill came in the middle of the load')
-            failed = [line for line in said[node] if not line.startswith('ok ')]
+            failed = [line for line in said[node] if line.startswith('failed ')]
             self.assertEqual(failed, [], 'node %d, which lives, had no error' % node.number)
         acknowledged = [line[3:] for node in self.nodes for line in said[node] if line.startswith('ok ')]
         self.assertGreater(len(acknowledged), USERS_PER_NODE * len(survivors))

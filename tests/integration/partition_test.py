@@ -1,8 +1,9 @@
 """One node's private cable is pulled: it refuses writes and says why, the majority goes on, and after the cable
 is back all are equal."""
 import re
+import unittest
 
-from lab import PASSWORD, LabError, Scenario, asked_for_peer, main, wait_for
+from lab import PASSWORD, Scenario, asked_for_peer, main, wait_for
 
 
 class Partition(Scenario):
@@ -51,6 +52,7 @@ class Partition(Scenario):
     def test_a_follower_is_cut_off(self):
         self.cut_off_node(self.nodes[(self.leader() + 1) % len(self.nodes)])
 
+    @unittest.skipIf(asked_for_peer(), 'CTDB gives the cluster to whoever holds the lock, also to a lone node')
     def test_the_leader_is_cut_off(self):
         self.cut_off_node(self.nodes[self.leader()])
 

@@ -1,0 +1,53 @@
+# Sourced by tests/run and tools/demo: the Debian packages we need, how to install them, how to build.
+
+BUILD_PACKAGES=(
+    g++ cmake ninja-build pkg-config
+    liblmdb-dev libzmq3-dev cppzmq-dev libmsgpack-cxx-dev libspdlog-dev libfmt-dev libexpected-dev
+    libcli11-dev libinih-dev nlohmann-json3-dev libsodium-dev libtdb-dev libgtest-dev libgmock-dev
+)
+# Real Samba and its tools; ctdb for its command (its daemon is only run by tests that compare with it).
+RUNTIME_PACKAGES=(samba samba-common-bin smbclient winbind ctdb tdb-tools python3 iproute2 util-linux procps)
+
+package_missing() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" != installed ]
+}
+
+# install_packages NAME...: those that are missing, without starting any service.
+install_packages() {
+    local missing=() name policy=/usr/sbin/policy-rc.d status
+    for name in "$@"; do
+        if package_missing "$name"; then missing+=("$name"); fi
+    done
+    if [ ${#missing[@]} -eq 0 ]; then
+        echo "all packages are there"
+        return 0
+    fi
+    if [ "$(id -u)" != 0 ]; then
+        echo "missing packages: ${missing[*]}; install them, or run this as root" >&2
+        return 1
+    fi
+    echo "installing: ${missing[*]}"
+    # Samba's and CTDB's daemons are not to start on this machine because we install them
+    if [ -e "$policy" ]; then
+        policy=
+    else
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get -q update && apt-get -q install -y --no-install-recommends "${missing[@]}"; } </dev/null
+    status=$?
+    if [ -n "$policy" ]; then
+        rm -f "$policy"
+        trap - EXIT
+    fi
+    [ $status -eq 0 ] || echo "apt-get failed; the packages above are needed" >&2
+    return $status
+}
+
+# build_release JOBS: build/release/bin, build/release/lib. ccache speeds it up where it is installed.
+build_release() {
+    local launcher=()
+    if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+    cmake --preset release "${launcher[@]}" && cmake --build --preset release -j "$1"
+}
