@@ -9,9 +9,9 @@
 // Threads: SCHED_FIFO 10; if that is not allowed nice -20; if that is not either, as it is. scheduling()
 // says which, for the log. Memory is locked as far as allowed. The core is guarded by one mutex; both sides
 // hold it for single calls only. Everything in the section "loop side" may be called from the event loop's
-// thread; `write_gate` is called on the heartbeat thread.
+// thread; `write_gate` is called on the heartbeat thread and in close_gate() and permit_gate(), under the mutex.
 //
-// Event loop: watch wake_fd() for readability; when it is, call take_wake() and look at with_core(snapshot).
+// Event loop: watch wake_fd() for readability; when it is, call take_wake() and look at snapshot().
 
 #include <atomic>
 #include <cstdint>
@@ -41,29 +41,35 @@ struct HeartbeatOptions {
   // EventLoop::turns(): grows while the event loop makes progress. Must outlive the thread. Without one
   // (empty) the loop counts as always alive.
   std::function<std::uint64_t()> loop_turns;
-  // Opens or closes the gate: called on the heartbeat thread whenever the deadline changes. Instant::min()
-  // means closed. Must be quick and must not take locks. May be empty.
-  std::function<void(Instant open_until)> write_gate;
+  // Opens or closes the gate, whenever the deadline changes. Instant::min() means closed. `generation` is
+  // that of the last permit_gate(). Must be quick and must not take locks. May be empty.
+  std::function<void(Instant open_until, Generation generation)> write_gate;
 };
 
 class HeartbeatThread {
  public:
   // Binds and starts the thread. Fails when the address cannot be bound.
   static Result<std::unique_ptr<HeartbeatThread>> start(HeartbeatOptions options);
-  ~HeartbeatThread();  // closes the gate (write_gate(Instant::min())) and joins
+  ~HeartbeatThread();  // joins and closes the gate
   HeartbeatThread(const HeartbeatThread&) = delete;
   HeartbeatThread& operator=(const HeartbeatThread&) = delete;
 
   // ---- loop side ----
-  // Calls `use` with the core, under its mutex. Keep it short.
+  // Calls `use` with the core, under its mutex. Keep it short. For set_support, set_voters,
+  // set_announcement, set_link_count; the calls below have members of their own here.
   template <class Use>
   auto with_core(Use&& use) {
     const Locked locked(*this);
     return use(locked.core());
   }
-  // Like with_core, and makes the thread write the gate at once: for permit_gate() and close_gate(). When it
-  // returns after close_gate(), the gate is closed.
+  // What is known of the peers. Nothing while the thread itself has not looked for more than half the silence
+  // (the process was paused, the machine slept): then nobody may be judged; the wake-up comes when it has.
+  [[nodiscard]] std::optional<HeartbeatTable> snapshot(Instant now);
+  // The gate may open for this view; also for each later view that keeps the node's continuity.
+  void permit_gate(Generation generation);
+  // When it returns, the gate is closed and stays so until the next permit_gate().
   void close_gate();
+  // The new list of all nodes.
   void set_peers(const std::vector<PeerAddress>& peers, Instant now);
 
   // Readable when something that the loop decides on has changed, a peer fell silent or the gate lapsed.
