@@ -1,16 +1,19 @@
 """Just enough of the CTDB client protocol for tests: controls over the daemon's socket, and bytes that no honest
 client would send. A module, and a program to be run inside a node:
 
-    client_socket.py SOCKET ping | attach NAME | path NAME | hostile SEED
+    client_socket.py SOCKET ping | attach NAME | hostile SEED | until-ok COUNT
 """
 import random
 import socket
 import struct
 import sys
+import time
 
 MAGIC, VERSION, CURRENT_NODE = 0x43544442, 1, 0xF0000001
 REQ_CALL, REQ_MESSAGE, REQ_CONTROL, REPLY_CONTROL = 0, 5, 7, 8
-PING, GETDBPATH, GETVNNMAP, GET_DBMAP, DB_ATTACH, GET_PID, GET_NODEMAP, TRANS3_COMMIT = 3, 4, 5, 9, 18, 30, 91, 119
+PING, GETDBPATH, GETVNNMAP, GET_DBMAP, GET_RECMODE, DB_ATTACH, GET_PID = 3, 4, 5, 9, 15, 18, 30
+GET_NODEMAP, TRANS3_COMMIT, GET_RUNSTATE = 91, 119, 138
+RUNNING = 5
 
 
 def packet(operation, body, reqid=1, dest=CURRENT_NODE, length=None, magic=MAGIC, version=VERSION):
@@ -109,12 +112,32 @@ def be_hostile(path, seed):
     return count
 
 
+def until_ok(path, count):
+    """Asks every few milliseconds until `count` nodes are without any flag, recovery is over and the daemon is in
+    runstate RUNNING; returns the monotonic time, which is one clock for all nodes of a lab."""
+    connection = None
+    while True:
+        try:
+            connection = connection or Connection(path)
+            _, nodes = connection.control(GET_NODEMAP)
+            flags = [struct.unpack_from('=I', nodes, 4 + 36 * i + 4)[0] for i in range(struct.unpack_from('=I', nodes)[0])]
+            recovering, _ = connection.control(GET_RECMODE)
+            _, runstate = connection.control(GET_RUNSTATE)
+            if flags.count(0) >= count and recovering == 0 and struct.unpack('=I', runstate[:4])[0] == RUNNING:
+                return time.monotonic()
+        except (OSError, struct.error):
+            connection = None
+        time.sleep(0.005)
+
+
 def main(arguments):
     path, verb = arguments[0], arguments[1]
     if verb == 'ping':
         print(Connection(path).control(PING)[0])
     elif verb == 'attach':
         print(Connection(path).attach(arguments[2]))
+    elif verb == 'until-ok':
+        print(until_ok(path, int(arguments[2])))
     elif verb == 'hostile':
         print(be_hostile(path, int(arguments[2])))
     else:
