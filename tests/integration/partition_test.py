@@ -27,7 +27,7 @@ class Partition(Scenario):
 
         wait_for(lambda: not all(lonely.flags().get(pnn) for pnn in range(len(self.nodes))),
                  'the lonely node to notice')
-        self.assertFalse(self.try_to_add(lonely, refused, 5), 'a node without a majority accepts nothing')
+        self.assertFalse(self.try_to_add(lonely, refused, 15), 'a node without a majority accepts nothing')
         status = lonely.tool('status', check=False)
         self.assertIn('DISCONNECTED', status.stdout)
         if not asked_for_peer():
