@@ -277,8 +277,7 @@ TEST_F(ClientServerTest, SlowReaderIsDisconnectedAtThePacketLimitAndOthersAreSer
   const Bytes packet = ctdb::encode_message(Pnn{0}, 1, Srvid{1}, Bytes(100'000, 'x'));
   int sent = 0;
   turn_until([&] {
-    server_->send(slow_id, packet);
-    ++sent;
+    for (int i = 0; i < 20; ++i, ++sent) server_->send(slow_id, packet);
     return !listener_.disconnected.empty();
   });
   EXPECT_THAT(listener_.disconnected, ElementsAre(slow_id));
