@@ -4,6 +4,8 @@
 // nothing here calls back into the Node: results arrive later as events.
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "db/store.h"
@@ -24,10 +26,18 @@ class NodeEnvironment {
   [[nodiscard]] virtual DatabaseStore& store() = 0;
   [[nodiscard]] virtual CommitWorker& commit_worker() = 0;
 
-  // The heartbeat core, locked against its own thread for as long as `use` runs. Keep it short.
+  // What is known of the peers; nothing while the heartbeat thread itself was paused and may judge nobody.
+  [[nodiscard]] virtual std::optional<HeartbeatTable> heartbeats() = 0;
+  // The heartbeat core, locked against its own thread for as long as `use` runs. Keep it short. For
+  // set_support, set_voters and set_announcement; the gate has members of its own.
   virtual void with_heartbeats(const std::function<void(HeartbeatCore&)>& use) = 0;
-  // Shuts the gate word at once (a new support opens it again).
+  // The lease may open the gate from now on / the gate is shut when this returns.
+  virtual void permit_gate(Generation generation) = 0;
   virtual void close_gate() = 0;
+  // Open while now < gate_until(). Cheap: asked in every turn.
+  [[nodiscard]] virtual Instant gate_until() const = 0;
+  // The peer is disconnected: what is queued for it is worth nothing any more.
+  virtual void peer_lost(Pnn peer) = 0;
 
   // Writes the persisted state; Node::on_persisted(ticket) follows when it is on disk.
   virtual void persist(std::uint64_t ticket, Bytes state) = 0;
@@ -46,7 +56,6 @@ class NodeEnvironment {
   [[nodiscard]] virtual bool process_exists(std::int32_t pid) const = 0;
   // Seconds since 1970, for what tools print. Never for a decision.
   [[nodiscard]] virtual double wall_clock() const = 0;
-  // The `nodes` file read anew, for GET_NODES_FILE; empty text if it cannot be read.
   virtual void log(LogLevel level, const std::string& text) = 0;
   // The daemon's debug level (CTDB's numbers 0, 1, 3, 5, 10).
   virtual void set_debug_level(std::int32_t level) = 0;

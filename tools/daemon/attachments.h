@@ -1,0 +1,68 @@
+#pragma once
+// Attaching databases: a client's request is answered when every member of the view has the database, so
+// that the first record message about it finds it everywhere. While there is no view the request is held,
+// and refused when that lasts. After each view change the members tell each other all they have.
+
+#include <functional>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "tools/daemon/databases.h"
+#include "tools/daemon/node_services.h"
+
+namespace tdbmesh {
+
+class Attachments {
+ public:
+  // `opened` is told of each database that is new on this node.
+  using Opened = std::function<void(Databases::Attached&)>;
+  Attachments(NodeServices& services, Databases& databases, Opened opened)
+      : services_(services), databases_(databases), opened_(std::move(opened)) {}
+
+  // `usable`: a view is installed and no view change is under way. Otherwise held until `deadline`.
+  void request(const ReplyTo& reply, const std::string& name, DatabaseKind kind, bool usable, Instant deadline);
+  // Opens a database without a client: found on disk at start, or settled from another node.
+  Result<Databases::Attached*> open(const std::string& name, DatabaseKind kind);
+
+  void on_message(Pnn from, const RelayAttach& message);
+  void on_message(Pnn from, const RelayAttached& message);
+  // A property (readonly, sticky) of a database changed here: tell the others.
+  void announce(DatabaseId id);
+
+  void view_installed();
+  void client_gone(ClientId client);
+  void on_deadline(Instant now);
+  // Requests that are held fail now: there will be no view soon.
+  void refuse_held(const std::string& why);
+  [[nodiscard]] Instant next_deadline() const;
+
+ private:
+  struct Held {
+    ReplyTo reply;
+    std::string name;
+    DatabaseKind kind{};
+    Instant deadline;
+  };
+  // A database that some members have not confirmed yet.
+  struct Unconfirmed {
+    std::uint64_t round = 0;  // of the announcement they confirm
+    std::set<Pnn> missing;
+    std::vector<ReplyTo> replies;
+  };
+  void attach(const Held& request);
+  void confirm(DatabaseId id);
+  [[nodiscard]] std::set<Pnn> others() const;
+
+  NodeServices& services_;
+  Databases& databases_;
+  Opened opened_;
+  std::vector<Held> held_;
+  std::map<DatabaseId, Unconfirmed> unconfirmed_;
+  std::uint64_t last_round_ = 0;
+};
+
+// What a successful attach answers.
+[[nodiscard]] Bytes encode_database_id(DatabaseId id);
+
+}  // namespace tdbmesh

@@ -1,0 +1,336 @@
+#include "tools/daemon/node.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "db/base/check.h"
+#include "db/base/match.h"
+
+namespace tdbmesh {
+namespace {
+
+constexpr std::size_t kStatisticsSlots = 100;
+
+}  // namespace
+
+Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState state)
+    : config_(std::move(config)),
+      env_(env),
+      control_(config_.control, std::move(state)),
+      databases_(env.store()),
+      records_(config_.self(), config_.records),
+      commits_(config_.self(), config_.commits),
+      attachments_(*this, databases_, [this](Databases::Attached& attached) { database_opened(attached); }),
+      traverses_(*this, [this](DatabaseId id) { return databases_.database(id); }),
+      restore_(*this, databases_),
+      tunables_(config_.tunables),
+      debug_level_(config_.debug_level),
+      parts_{config_,         env_,         *this,       control_,    clients_,
+             databases_,      attachments_, records_,    commits_,    commit_replies_,
+             last_commit_,    traverses_,   restore_,    statistics_, statistics_history_,
+             tunables_,       debug_level_, ban_ends_,   started_,    recovery_started_,
+             recovery_finished_} {
+  add_cluster_controls(controls_);
+  add_database_controls(controls_);
+  add_client_controls(controls_);
+  add_tunable_controls(controls_);
+  add_address_controls(controls_);
+}
+
+Node::~Node() = default;
+
+void Node::start(Instant now) {
+  now_ = now;
+  without_view_since_ = now;
+  started_ = env_.wall_clock();
+  recovery_started_ = started_;
+  statistics_.started.seconds = static_cast<std::int64_t>(started_);
+  second_ = now + seconds(1);
+  seqnums_ = now + milliseconds(tunables_[ctdb::Tunable::SeqnumInterval]);
+  const auto existing = env_.store().existing();
+  if (!existing) env_.log(LogLevel::Error, existing.error().context);
+  if (existing) {
+    for (const auto& [name, kind] : *existing) {
+      const auto opened = attachments_.open(name, kind);
+      if (!opened) env_.log(LogLevel::Error, fmt::format("database {}: {}", name, opened.error().context));
+    }
+  }
+  recovery::Actions actions;
+  control_.start(now, actions);
+  run(std::move(actions));
+  tick_control();
+}
+
+void Node::begin_turn(Instant now) {
+  now_ = now;
+  look_at_gate();
+}
+
+void Node::end_turn() {
+  std::deque<RelayPayload> mine;
+  mine.swap(to_self_);
+  for (const RelayPayload& payload : mine) handle_relay(self(), payload);
+
+  if (control_.next_wake() <= now_) tick_control();
+  if (records_.next_wake() <= now_) run(records_.tick(now_));
+  if (commits_.next_wake() <= now_) run(commits_.tick(now_));
+  if (restore_.busy()) restore_.tick();
+  report_dropped_if_empty();
+  report_copies_if_quiet();
+  if (traverses_.next_deadline() <= now_) traverses_.on_deadline(now_);
+  if (attachments_.next_deadline() <= now_) attachments_.on_deadline(now_);
+  if (remote_controls_.next_deadline() <= now_) {
+    for (const RemoteControls::Pending& late : remote_controls_.expired(now_)) {
+      ++statistics_.timeouts.control;
+      reply(late.reply, -1, {}, "ctdb_control timed out");
+    }
+  }
+  if (ban_ends_ <= now_) {
+    ban_ends_ = kNever;
+    recovery::Actions actions;
+    control_.set_flags(control_.own_flags() & ~kFlagBanned, now_, actions);
+    run(std::move(actions));
+  }
+  if (seqnums_ <= now_) {
+    seqnums_ = now_ + milliseconds(std::max(tunables_[ctdb::Tunable::SeqnumInterval], 10u));
+    for (const DatabaseId id : databases_.take_changed_seqnums()) {
+      RelayControl update;
+      update.opcode = static_cast<std::uint32_t>(ctdb::ControlOpcode::UpdateSeqnum);
+      update.flags = ctdb::kControlNoReply;
+      update.data = encode_database_id(id);
+      for (const Pnn member : members()) {
+        if (member != self()) send_relay(member, update);
+      }
+    }
+  }
+  if (second_ <= now_) every_second();
+}
+
+Instant Node::next_wake() const {
+  if (!to_self_.empty()) return now_;
+  Instant next = std::min({control_.next_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
+                           traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
+                           ban_ends_});
+  // Steps that found a chain taken try again soon.
+  if (restore_.busy() || !drops_asked_.empty()) next = std::min(next, now_ + milliseconds(2));
+  return next;
+}
+
+void Node::every_second() {
+  second_ = now_ + seconds(1);
+  if (control_.leading() && control_.installed_view() != nullptr) {
+    ByteWriter leader;
+    leader.put(number(self()));
+    for (const Pnn peer : connected()) send_message(peer, ctdb::kSrvidLeader, leader.bytes());
+  }
+  if (control_.installed_view() == nullptr && now_ - without_view_since_ > config_.view_patience) {
+    attachments_.refuse_held("no view of the cluster: see `tdbmesh status -v`");
+  }
+  ctdb::Statistics slot = statistics_;
+  slot.current.seconds = static_cast<std::int64_t>(env_.wall_clock());
+  statistics_history_.insert(statistics_history_.begin(), slot);
+  if (statistics_history_.size() > kStatisticsSlots) statistics_history_.pop_back();
+}
+
+void Node::look_at_gate() {
+  const bool open = env_.gate_until() > now_;
+  if (open == gate_open_) return;
+  gate_open_ = open;
+  run(records_.gate_changed(open, now_));
+}
+
+void Node::tick_control() {
+  const std::optional<HeartbeatTable> table = env_.heartbeats();
+  if (!table) return;
+  recovery::Actions actions;
+  control_.on_tick(*table, now_, actions);
+  run(std::move(actions));
+  look_at_gate();
+  note_peers();
+}
+
+void Node::on_heartbeats() { tick_control(); }
+
+// Controls that wait for a node end when it disconnects.
+void Node::note_peers() {
+  std::set<Pnn> present;
+  for (const Pnn pnn : connected()) present.insert(pnn);
+  for (const Pnn pnn : connected_peers_) {
+    if (present.contains(pnn)) continue;
+    env_.peer_lost(pnn);
+    for (const RemoteControls::Pending& pending : remote_controls_.lost(pnn)) {
+      reply(pending.reply, -1, {}, "node is disconnected");
+    }
+  }
+  connected_peers_ = std::move(present);
+}
+
+// ---- other nodes ----
+
+void Node::on_message(Pnn from, Incarnation incarnation, MessageKind kind, BytesView body) {
+  ++statistics_.node_packets_recv;
+  switch (kind) {
+    case MessageKind::Control: {
+      // The control plane judges a message by what the heartbeats say of its sender at this moment.
+      tick_control();
+      recovery::Actions actions;
+      control_.on_message(from, incarnation, body, now_, actions);
+      run(std::move(actions));
+      look_at_gate();
+      return;
+    }
+    case MessageKind::Record: {
+      ++statistics_.node.req_call;
+      return run(records_.on_message(from, incarnation, body, now_));
+    }
+    case MessageKind::Commit: return run(commits_.on_message(from, incarnation, body, now_));
+    case MessageKind::Relay: {
+      const Result<RelayPayload> payload = decode_relay(body);
+      if (!payload) {
+        env_.log(LogLevel::Warning, fmt::format("node {}: {}", to_string(from), payload.error().context));
+        return;
+      }
+      return handle_relay(from, *payload);
+    }
+  }
+  env_.log(LogLevel::Warning, fmt::format("node {}: message of an unknown kind", to_string(from)));
+}
+
+void Node::on_gap(Pnn peer) {
+  recovery::Actions actions;
+  control_.on_link_gap(peer, now_, actions);
+  run(std::move(actions));
+}
+
+void Node::on_reset(Pnn peer) {
+  recovery::Actions actions;
+  control_.on_link_reset(peer, now_, actions);
+  run(std::move(actions));
+}
+
+void Node::on_fenced(Pnn pnn, Incarnation incarnation) {
+  recovery::Actions actions;
+  control_.on_fenced(pnn, incarnation, now_, actions);
+  run(std::move(actions));
+}
+
+void Node::handle_relay(Pnn from, const RelayPayload& payload) {
+  std::visit(Match{
+                 [&](const RelayMessage& m) {
+                   ++statistics_.node.req_message;
+                   deliver(m.srvid, m.data);
+                 },
+                 [&](const RelayControl& m) {
+                   ++statistics_.node.req_control;
+                   ControlRequest request;
+                   request.opcode = static_cast<ctdb::ControlOpcode>(m.opcode);
+                   request.srvid = Srvid{m.srvid};
+                   request.flags = m.flags;
+                   request.data = m.data;
+                   request.reply.node = from;
+                   request.reply.id = m.id;
+                   request.reply.wanted = m.id != 0;
+                   run_control(request);
+                 },
+                 [&](const RelayControlReply& m) {
+                   ++statistics_.node.reply_control;
+                   if (const auto pending = remote_controls_.answered(m.id, from)) {
+                     reply(pending->reply, m.status, m.data, m.error);
+                   }
+                 },
+                 [&](const RelayAttach& m) { attachments_.on_message(from, m); },
+                 [&](const RelayAttached& m) { attachments_.on_message(from, m); },
+                 [&](const RelayTraverse& m) { traverses_.on_message(from, m); },
+                 [&](const RelayTraverseMore& m) { traverses_.on_message(from, m); },
+                 [&](const RelayTraverseBatch& m) { traverses_.on_message(from, m); },
+             },
+             payload);
+}
+
+// ---- services ----
+
+std::vector<Pnn> Node::members() const {
+  std::vector<Pnn> all;
+  if (const View* view = control_.installed_view()) {
+    for (const Member& member : view->members) all.push_back(member.pnn);
+  }
+  return all;
+}
+
+bool Node::is_connected(Pnn pnn) const {
+  return number(pnn) < config_.nodes.size() && !config_.nodes[number(pnn)].deleted &&
+         (pnn == self() || (control_.flags_of(pnn) & kFlagDisconnected) == 0);
+}
+
+std::vector<Pnn> Node::connected() const {
+  std::vector<Pnn> all;
+  for (std::uint32_t i = 0; i < config_.nodes.size(); ++i) {
+    if (is_connected(Pnn{i})) all.push_back(Pnn{i});
+  }
+  return all;
+}
+
+void Node::send_relay(Pnn to, const RelayPayload& payload) {
+  if (to == self()) {
+    to_self_.push_back(payload);
+    return;
+  }
+  if (!is_connected(to)) return;
+  ++statistics_.node_packets_sent;
+  env_.link().send(to, MessageKind::Relay, encode_relay(payload));
+}
+
+void Node::send_message(Pnn to, Srvid srvid, BytesView data) {
+  if (to == self()) return deliver(srvid, data);
+  send_relay(to, RelayMessage{srvid, Bytes(data)});
+}
+
+std::uint32_t Node::generation_for_clients() const {
+  const View* view = control_.installed_view();
+  return view == nullptr || control_.in_recovery() ? kInvalidClientGeneration : client_generation(view->generation);
+}
+
+void Node::database_opened(Databases::Attached& attached) {
+  Database& database = *attached.database;
+  if (records_.find(database.id()) == nullptr && database.kind() == DatabaseKind::Volatile) {
+    run(records_.attach(database, now_));
+    run(commits_.attach(database, now_));
+    env_.log(LogLevel::Info, fmt::format("attached database {} ({})", database.name(), to_string(database.id())));
+  } else if (database.kind() != DatabaseKind::Volatile) {
+    run(commits_.attach(database, now_));
+    env_.log(LogLevel::Info, fmt::format("attached database {} ({})", database.name(), to_string(database.id())));
+  }
+  if (Ownership* ownership = records_.find(database.id())) {
+    if (attached.readonly) ownership->set_readonly();
+    if (attached.sticky) ownership->set_sticky();
+  }
+}
+
+// ---- results ----
+
+void Node::on_persisted(std::uint64_t ticket) {
+  recovery::Actions actions;
+  control_.on_persisted(ticket, now_, actions);
+  run(std::move(actions));
+}
+
+void Node::on_durable(std::uint64_t ticket, const Result<void>& result) {
+  run(commits_.on_durable(ticket, result, now_));
+}
+
+void Node::on_chain_free(DatabaseId database, BytesView key) { run(records_.chain_free(database, key, now_)); }
+
+void Node::on_lock(const recovery::LockStatus& status) {
+  recovery::Actions actions;
+  control_.on_lock(status, now_, actions);
+  run(std::move(actions));
+}
+
+void Node::shut_down() {
+  recovery::Actions actions;
+  control_.begin_shutdown(now_, actions);
+  run(std::move(actions));
+}
+
+}  // namespace tdbmesh

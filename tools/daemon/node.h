@@ -1,0 +1,165 @@
+#pragma once
+// One node: the protocol state of a tdbmesh daemon and nothing else. It wires the cores together (who is in
+// charge: recovery/; records and commits: db/; clients: transport/) and turns what they ask for into calls
+// of its NodeEnvironment. The daemon and the simulator run this same class.
+//
+// Threads: one; every event comes from the event loop. Time: each event carries the time of the loop's turn.
+// Nothing blocks and nothing waits inside an event; what takes time comes back as an event.
+//
+// A turn:   begin_turn(now), then any number of events, then end_turn(); next_wake() says when the next turn
+// is due at the latest.
+
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tools/daemon/node_parts.h"
+#include "transport/ctdb_wire.h"
+
+namespace tdbmesh {
+
+class Node final : public LinkListener, private NodeServices {
+ public:
+  // `state`: what was durable, with the incarnation of this life already written.
+  Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState state);
+  ~Node() override;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  // Once, before any other event: attaches the persistent databases that are on disk, says hello.
+  void start(Instant now);
+
+  void begin_turn(Instant now);
+  void end_turn();
+  [[nodiscard]] Instant next_wake() const;
+
+  // The heartbeat thread saw something that the cores decide on; also called for every due wake-up.
+  void on_heartbeats();
+
+  // ---- clients ----
+  void on_client_connect(ClientId client, std::int32_t pid);
+  void on_client_packet(ClientId client, BytesView packet);
+  void on_client_gone(ClientId client);
+
+  // ---- other nodes ----
+  void on_message(Pnn from, Incarnation incarnation, MessageKind kind, BytesView body) override;
+  void on_gap(Pnn peer) override;
+  void on_reset(Pnn peer) override;
+
+  // ---- results ----
+  void on_persisted(std::uint64_t ticket);
+  void on_durable(std::uint64_t ticket, const Result<void>& result);
+  void on_chain_free(DatabaseId database, BytesView key);
+  void on_lock(const recovery::LockStatus& status);
+  // The supervisor of another node says that its daemon is dead and fenced.
+  void on_fenced(Pnn pnn, Incarnation incarnation);
+
+  // Orderly end (SIGTERM, `shutdown`): NodeEnvironment::exit follows.
+  void shut_down();
+
+  // ---- introspection, for the simulator's checkers and the daemon's log ----
+  [[nodiscard]] const recovery::ControlPlane& control() const { return control_; }
+  [[nodiscard]] const RecordRouter& records() const { return records_; }
+  [[nodiscard]] Databases& databases() { return databases_; }
+  [[nodiscard]] bool gate_open() const { return gate_open_; }
+
+ private:
+  struct OpenCall {
+    ClientId client{};
+    ctdb::Header header;
+    ctdb::CallId callid{};
+    DatabaseId database{};
+    Instant since{};
+  };
+
+  // NodeServices
+  [[nodiscard]] Pnn self() const override { return config_.self(); }
+  [[nodiscard]] Instant now() const override { return now_; }
+  [[nodiscard]] std::vector<Pnn> members() const override;
+  [[nodiscard]] std::vector<Pnn> connected() const override;
+  void send_relay(Pnn to, const RelayPayload& payload) override;
+  void deliver(Srvid srvid, BytesView data) override;
+  void send_message(Pnn to, Srvid srvid, BytesView data) override;
+  void reply(const ReplyTo& to, std::int32_t status, Bytes data, std::string error) override;
+  void run(RecordActions actions) override;
+  void run(CommitActions actions) override;
+  void run(recovery::Actions actions) override;
+
+  // node.cc: turns, links, timers
+  void tick_control();
+  void handle_relay(Pnn from, const RelayPayload& payload);
+  void look_at_gate();
+  void database_opened(Databases::Attached& attached);
+  [[nodiscard]] std::uint32_t generation_for_clients() const;
+  [[nodiscard]] bool is_connected(Pnn pnn) const;
+  void note_peers();
+  void every_second();
+
+  // node_actions.cc: what the cores ask for
+  void carry_out(recovery::Action& action);
+  void install(const View& view);
+  void report_copies_if_quiet();
+  void report_dropped_if_empty();
+  void answer_call(AnswerCall& answer);
+  void answer_commit(const CommitAnswer& answer);
+
+  // node_clients.cc: packets of clients
+  void handle_call(ClientId client, const ctdb::Header& header, ctdb::ReqCall call);
+  void handle_message(const ctdb::Header& header, const ctdb::ReqMessage& message);
+  void handle_control(ClientId client, const ctdb::Header& header, const ctdb::ReqControl& control);
+  void run_control(const ControlRequest& request);
+  void reply_to_call(ClientId client, const ctdb::Header& header, ctdb::CallId callid, const RecordHeader& record,
+                     BytesView value);
+  void fail_call(ClientId client, const ctdb::Header& header, std::string text);
+  void send_packet(ClientId client, Bytes packet);
+  bool handle_daemon_message(Srvid srvid, BytesView data);
+  void answer_on_srvid(Pnn to, Srvid srvid, std::int32_t value);
+
+  NodeConfig config_;
+  NodeEnvironment& env_;
+  Instant now_{};
+
+  recovery::ControlPlane control_;
+  Clients clients_;
+  Databases databases_;
+  RecordRouter records_;
+  Commits commits_;
+  Attachments attachments_;
+  Traverses traverses_;
+  RemoteControls remote_controls_;
+  DatabaseRestore restore_;
+
+  std::map<CallId, OpenCall> calls_;
+  std::uint64_t last_call_ = 0;
+  CommitReplies commit_replies_;
+  std::uint64_t last_commit_ = 0;
+
+  // Actions of the control plane wait here while earlier ones are carried out, so that their order holds.
+  std::deque<recovery::Action> control_actions_;
+  bool carrying_out_ = false;
+  std::vector<Generation> copies_asked_;        // AskCopies that wait until no write is under way
+  std::vector<std::uint64_t> drops_asked_;      // DropVolatile that wait until all is empty
+  std::map<DatabaseId, Generation> settling_;
+
+  std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
+  std::set<Pnn> connected_peers_;
+  bool gate_open_ = false;
+  Instant second_ = kNever;                     // next once-a-second work
+  Instant seqnums_ = kNever;                    // next look at changed seqnums
+  Instant without_view_since_{};
+  Instant ban_ends_ = kNever;
+
+  ctdb::Tunables tunables_;
+  std::int32_t debug_level_;
+  ctdb::Statistics statistics_;
+  std::vector<ctdb::Statistics> statistics_history_;
+  double started_ = 0;
+  double recovery_started_ = 0;
+  double recovery_finished_ = 0;
+  NodeParts parts_;
+  ControlTable controls_;
+};
+
+}  // namespace tdbmesh

@@ -1,0 +1,240 @@
+// What the cores ask for, carried out.
+
+#include <fmt/format.h>
+
+#include "db/base/match.h"
+#include "tools/daemon/node.h"
+
+namespace tdbmesh {
+namespace {
+
+LogLevel log_level(recovery::LogLine::Level level) {
+  switch (level) {
+    case recovery::LogLine::Level::Debug: return LogLevel::Debug;
+    case recovery::LogLine::Level::Info: return LogLevel::Notice;
+    case recovery::LogLine::Level::Warning: return LogLevel::Warning;
+    case recovery::LogLine::Level::Error: return LogLevel::Error;
+  }
+  return LogLevel::Notice;
+}
+
+}  // namespace
+
+void Node::run(RecordActions actions) {
+  for (RecordAction& action : actions) {
+    std::visit(Match{
+                   [&](SendRecord& a) {
+                     ++statistics_.node_packets_sent;
+                     env_.link().send(a.to, MessageKind::Record, encode_record_message(a.message));
+                   },
+                   [&](AnswerCall& a) { answer_call(a); },
+                   [&](WaitChain& a) {
+                     ++statistics_.locks.calls;
+                     env_.wait_chain(a.database, std::move(a.key));
+                   },
+                   [&](Bump& a) {
+                     env_.log(LogLevel::Warning, fmt::format("records need a new view: {}", a.reason));
+                     recovery::Actions out;
+                     control_.request_bump(a.reason, now_, out);
+                     run(std::move(out));
+                   },
+               },
+               action);
+  }
+}
+
+void Node::run(CommitActions actions) {
+  for (CommitAction& action : actions) {
+    std::visit(Match{
+                   [&](SendCommit& a) {
+                     ++statistics_.node_packets_sent;
+                     env_.link().send(a.to, MessageKind::Commit, encode_commit_message(a.message));
+                   },
+                   [&](SubmitChange& a) { env_.commit_worker().submit(a.ticket, std::move(a.change)); },
+                   [&](CommitAnswer& a) { answer_commit(a); },
+                   [&](Settled& a) {
+                     const Generation generation = settling_[a.database];
+                     settling_.erase(a.database);
+                     recovery::Actions out;
+                     control_.on_settled(generation, a.database, true, {}, now_, out);
+                     run(std::move(out));
+                   },
+                   [&](SettleFailed& a) {
+                     const Generation generation = settling_[a.database];
+                     settling_.erase(a.database);
+                     recovery::Actions out;
+                     control_.on_settled(generation, a.database, false, a.reason, now_, out);
+                     run(std::move(out));
+                   },
+                   [&](CommitTrouble& a) {
+                     env_.log(LogLevel::Warning, fmt::format("commits need a new view: {}", a.reason));
+                     recovery::Actions out;
+                     if (a.peer) {
+                       control_.report_member(*a.peer, a.reason, now_, out);
+                     } else {
+                       control_.request_bump(a.reason, now_, out);
+                     }
+                     run(std::move(out));
+                   },
+               },
+               action);
+  }
+}
+
+void Node::run(recovery::Actions actions) {
+  for (recovery::Action& action : actions) control_actions_.push_back(std::move(action));
+  if (carrying_out_) return;
+  carrying_out_ = true;
+  while (!control_actions_.empty()) {
+    recovery::Action action = std::move(control_actions_.front());
+    control_actions_.pop_front();
+    carry_out(action);
+  }
+  carrying_out_ = false;
+}
+
+void Node::carry_out(recovery::Action& action) {
+  std::visit(
+      Match{
+          [&](recovery::SendControl& a) {
+            ++statistics_.node_packets_sent;
+            env_.link().send(a.to, MessageKind::Control, std::move(a.bytes));
+          },
+          [&](recovery::Persist& a) { env_.persist(a.ticket, std::move(a.state)); },
+          [&](recovery::SetSupport& a) {
+            env_.with_heartbeats([&](HeartbeatCore& core) { core.set_support(std::move(a.table)); });
+          },
+          [&](recovery::SetVoters& a) {
+            env_.with_heartbeats([&](HeartbeatCore& core) { core.set_voters(std::move(a.rule)); });
+          },
+          [&](recovery::Announce& a) {
+            env_.with_heartbeats([&](HeartbeatCore& core) { core.set_announcement(std::move(a.said)); });
+          },
+          [&](recovery::CloseGate&) {
+            env_.close_gate();
+            look_at_gate();
+          },
+          [&](recovery::PermitGate&) {
+            const View* view = control_.accepted_view();
+            env_.permit_gate(view == nullptr ? Generation{} : view->generation);
+          },
+          [&](recovery::DropAddresses&) {},  // this node hosts no public addresses yet
+          [&](recovery::DropVolatile& a) {
+            // What the clients hold belongs to a life of the cluster that went on without us.
+            for (const ClientId client : clients_.all()) env_.close_client(client);
+            drops_asked_.push_back(a.ticket);
+            report_dropped_if_empty();
+          },
+          [&](recovery::PrepareView& a) {
+            if (recovery_finished_ >= recovery_started_) recovery_started_ = env_.wall_clock();
+            settling_.clear();
+            restore_.abandon();
+            records_.prepare(a.view, a.continuity_broken, now_);
+            commits_.prepare(a.view, a.continuity_broken, now_);
+          },
+          [&](recovery::AskCopies& a) {
+            copies_asked_.push_back(a.generation);
+            report_copies_if_quiet();
+          },
+          [&](recovery::SettleCopy& a) {
+            const auto opened = attachments_.open(a.what.name, a.what.kind);
+            if (!opened) {
+              recovery::Actions out;
+              control_.on_settled(a.what.generation, a.what.db, false, opened.error().context, now_, out);
+              return run(std::move(out));
+            }
+            env_.log(LogLevel::Notice, fmt::format("fetching database {} from node {}: it has sequence number {}",
+                                                   a.what.name, to_string(a.what.source), a.what.version.seqnum));
+            settling_[a.what.db] = a.what.generation;
+            run(commits_.settle(a.what.db, a.what.source, a.what.version, now_));
+          },
+          [&](recovery::InstallView& a) { install(a.view); },
+          [&](recovery::BecameLeader& a) {
+            env_.log(LogLevel::Notice, fmt::format("this node is the leader now (term {})", a.term));
+          },
+          [&](recovery::LostLeader& a) {
+            env_.log(LogLevel::Notice, fmt::format("this node is no longer the leader: {}", a.why));
+          },
+          [&](recovery::ViewInstalledByAll&) {
+            for (const Pnn peer : connected()) send_message(peer, ctdb::kSrvidReconfigure, {});
+          },
+          [&](recovery::LeaderChanged& a) {
+            env_.log(LogLevel::Notice, a.leader == kNoPnn
+                                           ? std::string("no leader is known")
+                                           : fmt::format("node {} is the leader", to_string(a.leader)));
+          },
+          [&](recovery::LockTry&) { env_.try_cluster_lock(); },
+          [&](recovery::LockRelease&) { env_.release_cluster_lock(); },
+          [&](recovery::LogLine& a) { env_.log(log_level(a.level), a.text); },
+          [&](recovery::ShutdownReady&) { env_.exit(); },
+      },
+      action);
+  if (control_.installed_view() != nullptr) without_view_since_ = now_;
+}
+
+void Node::install(const View& view) {
+  // What the members have attached travels ahead of the first record message of this view.
+  attachments_.view_installed();
+  run(records_.install(view, now_));
+  run(commits_.install(view, now_));
+  traverses_.members_changed();
+  ++statistics_.num_recoveries;
+  recovery_finished_ = env_.wall_clock();
+  std::string who;
+  for (const Member& member : view.members) who += (who.empty() ? "" : " ") + to_string(member.pnn);
+  env_.log(LogLevel::Notice, fmt::format("view {} is in use: nodes {}, leader {}, generation {}",
+                                         to_string(view.generation), who, to_string(view.leader),
+                                         client_generation(view.generation)));
+}
+
+void Node::report_copies_if_quiet() {
+  if (copies_asked_.empty() || !commits_.quiet()) return;
+  std::vector<recovery::CopyReport> copies;
+  for (const auto& [id, version] : commits_.versions()) {
+    const Database* database = databases_.database(id);
+    if (database == nullptr) continue;
+    copies.push_back({id, database->name(), database->kind(), version});
+  }
+  const std::vector<Generation> asked = std::move(copies_asked_);
+  copies_asked_.clear();
+  for (const Generation generation : asked) {
+    recovery::Actions out;
+    control_.on_copies(generation, copies, records_.incomplete_slots(), now_, out);
+    run(std::move(out));
+  }
+}
+
+void Node::report_dropped_if_empty() {
+  if (drops_asked_.empty() || !records_.emptied()) return;
+  const std::vector<std::uint64_t> asked = std::move(drops_asked_);
+  drops_asked_.clear();
+  for (const std::uint64_t ticket : asked) {
+    recovery::Actions out;
+    control_.on_volatile_dropped(ticket, now_, out);
+    run(std::move(out));
+  }
+}
+
+void Node::answer_call(AnswerCall& answer) {
+  const auto at = calls_.find(answer.call);
+  if (at == calls_.end()) return;
+  const OpenCall call = at->second;
+  calls_.erase(at);
+  statistics_.pending_calls = static_cast<std::uint32_t>(calls_.size());
+  statistics_.call_latency.add(std::chrono::duration<double>(now_ - call.since).count());
+  if (answer.status != 0) {
+    env_.log(LogLevel::Error, fmt::format("call on database {}: {}", to_string(call.database), answer.text));
+    return fail_call(call.client, call.header, answer.text);
+  }
+  reply_to_call(call.client, call.header, call.callid, answer.header, answer.value);
+}
+
+void Node::answer_commit(const CommitAnswer& answer) {
+  const auto at = commit_replies_.find(answer.id);
+  if (at == commit_replies_.end()) return;
+  const ReplyTo to = at->second;
+  commit_replies_.erase(at);
+  reply(to, answer.status, {}, answer.text);
+}
+
+}  // namespace tdbmesh

@@ -1,0 +1,45 @@
+#pragma once
+// What a node is told at its start: who it is, who the others are, how it behaves. A plain value, filled from
+// the configuration files by the daemon and by hand in the simulator.
+
+#include <string>
+#include <vector>
+
+#include "db/commit_types.h"
+#include "db/ownership_types.h"
+#include "recovery/control_plane.h"
+#include "transport/ctdb_address.h"
+#include "transport/ctdb_tunables.h"
+
+namespace tdbmesh {
+
+struct ConfiguredNode {
+  ctdb::SockAddr address;
+  bool deleted = false;  // a commented-out line of the nodes file: keeps its pnn
+};
+
+struct ConfiguredAddress {  // a line of public_addresses
+  ctdb::SockAddr address;
+  std::uint32_t mask_bits = 0;
+  std::vector<std::string> interfaces;
+};
+
+struct NodeConfig {
+  recovery::ControlPlaneConfig control;
+  std::vector<ConfiguredNode> nodes;  // index = pnn
+  std::vector<ConfiguredAddress> public_addresses;
+  ctdb::Tunables tunables;
+  bool tdb_mutexes = true;      // what DB_OPEN_FLAGS tells Samba about volatile databases
+  std::string cluster_lock;     // as configured; what `getreclock` prints
+  std::int32_t pid = 0;         // of the daemon
+  std::int32_t debug_level = 3;  // CTDB's NOTICE
+  RecordSettings records;
+  CommitSettings commits;
+  // A client's request that needs the cluster is refused after the node has been without a view for so long;
+  // before that it is held, since a view change is over in less.
+  Duration view_patience = seconds(5);
+
+  [[nodiscard]] Pnn self() const { return control.self; }
+};
+
+}  // namespace tdbmesh
