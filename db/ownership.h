@@ -16,9 +16,9 @@
 // Invariants: at most one of succ per ownership and one of next per request; ownership is the stored
 // dmaster (or an accepted GRANT that waits for the chain lock); a copy never equals the owner's rsn.
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
 #include <set>
 #include <vector>
@@ -141,62 +141,75 @@ class Ownership {
     std::optional<Vacuum> vacuum;
     bool waiting_for_chain = false;
     Instant retry_at = kNever;  // a failed store is tried again then
+    Instant wake_at = kNever;   // its place in wakes_
     [[nodiscard]] bool idle() const;
   };
   using Keys = std::map<Bytes, KeyState, std::less<>>;
 
   // ownership.cc
   RecordActions finish(Instant now);
-  void dispatch(Pnn from, const record::Body& body, Instant now);
+  void dispatch(Pnn from, const record::Body& body);
   void advance(const Bytes& key, Instant now);
-  void advance_all(Instant now);
+  void mark_all();
+  void set_wake(const Bytes& key, KeyState& state, Instant at);
   bool lock_chain(const Bytes& key, KeyState& state);
+  static void store_failed(KeyState& state, Instant now);
+  void anomaly(std::optional<Pnn> peer, std::string reason);
   [[nodiscard]] bool frozen() const { return accepted_.generation > view_.generation; }
   [[nodiscard]] bool installed() const { return view_.contains(self_); }
+  // Records may leave, be asked for, be read from elsewhere, be vacuumed.
   [[nodiscard]] bool may_move() const { return installed() && !frozen() && gate_open_; }
   [[nodiscard]] std::optional<StoredRecord> stored(BytesView key) const;
   [[nodiscard]] bool owned_in_store(const std::optional<StoredRecord>& record) const;
-  [[nodiscard]] RecordHeader own_header(Rsn rsn, std::uint32_t flags) const;
 
   // ownership_requester.cc
-  void on_grant(Pnn from, const record::Grant& grant, Instant now);
-  void on_copy(Pnn from, const record::Copy& copy, Instant now);
+  void on_grant(Pnn from, const record::Grant& grant);
+  void on_copy(Pnn from, const record::Copy& copy);
   void begin_tenure(const Bytes& key, KeyState& state, record::RequestNumber q);
   void store_arrival(const Bytes& key, KeyState& state, Instant now);
-  void use_copy(const Bytes& key, KeyState& state, Instant now);
+  void use_copy(const Bytes& key, KeyState& state);
   void serve_waiters(const Bytes& key, KeyState& state, Instant now);
-  void answer_waiters(const Bytes& key, KeyState& state, const StoredRecord& record, bool writers, Instant now);
   void ask_for(const Bytes& key, KeyState& state);
   void note_arrival(const Bytes& key);
+  void remember_deletion(const Bytes& key, Instant now);
 
   // ownership_holder.cc
-  void on_forward(const record::Forward& forward, Instant now);
+  void on_forward(const record::Forward& forward);
   void forward_at_owner(KeyState& state, const record::Forward& forward);
   void on_query(Pnn from, const record::Query& query);
-  void settle_pending_answer(const Bytes& key, KeyState& state);
+  void settle_pending_answer(const Bytes& key, KeyState& state, Instant now);
   void serve_reads(const Bytes& key, KeyState& state, Instant now);
   void hand_over(const Bytes& key, KeyState& state, Instant now);
   void look_at_pin(const Bytes& key, KeyState& state, Instant now);
-  void start_claims();
+
+  // ownership_claims.cc
+  void start_claims(Instant now);
   void continue_claims();
+  void send_claims(const std::vector<record::ClaimEntry>& entries);
+  [[nodiscard]] bool claims_slot(std::size_t slot) const;
 
   // ownership_delegations.cc
   void on_revoke(Pnn from, const record::Revoke& revoke);
   void on_revoked(Pnn from, const record::Revoked& revoked);
-  void end_read_only_copy(const Bytes& key, KeyState& state);
-  void revoke_if_wanted(const Bytes& key, KeyState& state);
-  bool delegate_to(const Bytes& key, KeyState& state, const Successor& reader, StoredRecord& record);
+  void end_read_only_copy(const Bytes& key, KeyState& state, Instant now);
+  bool clear_read_only(const Bytes& key, KeyState& state, Instant now);
+  void revoke_if_wanted(const Bytes& key, KeyState& state, Instant now);
+  bool delegate_to(const Bytes& key, KeyState& state, const Successor& reader, StoredRecord& record, Instant now);
+  [[nodiscard]] static bool writer_waits(const KeyState& state);
 
   // ownership_vacuum.cc
   void run_vacuum(Instant now);
-  void start_vacuum(const Bytes& key, Instant now);
+  void start_vacuum(const Bytes& key);
+  void continue_vacuum(const Bytes& key, KeyState& state);
   void on_tomb(Pnn from, const record::Tomb& tomb);
   void on_purge(Pnn from, const record::Purge& purge);
-  void on_vacuum_ack(Pnn from, const record::VacuumAck& ack, Instant now);
-  void vacuum_phase_done(const Bytes& key, KeyState& state, Instant now);
+  void on_vacuum_ack(Pnn from, const record::VacuumAck& ack);
+  bool bury(Pnn from, const record::VacuumEntry& entry);
   void remove_record(const Bytes& key, Rsn rsn);
   void give_up_vacuum(const Bytes& key, KeyState& state);
   void flush_vacuum();
+  [[nodiscard]] bool at_rest(const KeyState& state) const;
+  [[nodiscard]] std::set<Pnn> others() const;
 
   Pnn self_;
   Database& database_;
@@ -206,7 +219,8 @@ class Ownership {
   bool gate_open_ = false;
   bool readonly_ = false;
   bool sticky_ = false;
-  bool must_empty_ = false;
+  bool must_empty_ = false;  // continuity was broken; the store is not empty yet
+  Instant empty_again_at_ = kNever;
   record::RequestNumber next_request_;
 
   RecordOutbox outbox_;
@@ -215,6 +229,7 @@ class Ownership {
   std::map<Bytes, record::RequestNumber, std::less<>> tenures_;  // ten, of records that came in this generation
   std::map<CallId, Bytes> calls_;                                // open calls -> key
   std::set<Bytes> dirty_;                                        // keys to look at before returning
+  std::set<std::pair<Instant, Bytes>> wakes_;
 
   // Claims of this node to the lmasters of slots that changed hands.
   struct ClaimScan {
@@ -227,6 +242,7 @@ class Ownership {
 
   std::set<Bytes> deletions_;
   Instant vacuum_at_ = kNever;
+  bool retry_vacuum_ = false;
   std::vector<record::VacuumEntry> tombs_;
   std::vector<record::VacuumEntry> purges_;
 

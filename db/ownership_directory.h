@@ -82,7 +82,8 @@ class Directory {
     std::map<Bytes, Entry, std::less<>> entries;
   };
 
-  SlotState& slot(BytesView key);
+  SlotState* slot(BytesView key);  // nullptr: another node's
+  void not_mine(Pnn from);
   void route(const Bytes& key, const Waiting& waiting);
   void start_settle(const Bytes& key, Entry& entry, std::optional<Waiting> head);
   void finish_settle(const Bytes& key, SlotState& state, Entry& entry);

@@ -88,6 +88,8 @@ struct RecordCounters {
   std::uint64_t vacuumed = 0;         // records removed everywhere
   std::uint64_t dropped = 0;          // messages refused by the arrival filter
   std::uint64_t anomalies = 0;        // messages that fitted nothing: bugs, each gave a Bump
+
+  RecordCounters& operator+=(const RecordCounters& other);
 };
 
 // A record that arrived here often lately.

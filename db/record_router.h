@@ -69,6 +69,8 @@ class RecordRouter {
   [[nodiscard]] RecordActions deliver(Parked parked, Instant now);
   [[nodiscard]] RecordActions deliver_unattached(Parked parked);
   [[nodiscard]] RecordActions park(std::deque<Parked>& where, Parked parked);
+  void drop_parked_below(Generation generation);
+  [[nodiscard]] bool frozen() const { return accepted_.generation > view_.generation; }
 
   Pnn self_;
   RecordSettings settings_;
