@@ -68,6 +68,10 @@ class LmdbDatabase {
   // Creates empty LMDB files in settings.data_dir (which must not exist) and then the anchor. Daemon only.
   [[nodiscard]] static Result<void> create(const std::string& anchor_path, AnchorSettings settings);
 
+  // What the LMDB files say of themselves (identity, hash, map size), to make a lost anchor again. Daemon only. Opens an
+  // untrusted file, see check().
+  [[nodiscard]] static Result<AnchorSettings> settings_of_files(const std::string& data_dir);
+
   // Does this process have the database of this anchor open? By device and inode; opens nothing.
   [[nodiscard]] static bool same_file_open(const std::string& anchor_path);
 

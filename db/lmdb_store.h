@@ -32,7 +32,8 @@ struct LmdbStoreConfig {
 
 class LmdbStore : public DatabaseStore {
  public:
-  // Creates the directories and removes leftovers of volatile databases of earlier lives.
+  // Creates the directories and removes leftovers of volatile databases of earlier lives. Only one daemon may do so:
+  // hold the GateKeeper (gate.h) before.
   [[nodiscard]] static Result<std::unique_ptr<LmdbStore>> create(LmdbStoreConfig config);
   ~LmdbStore() override;
 
@@ -54,11 +55,14 @@ class LmdbStore : public DatabaseStore {
   [[nodiscard]] std::string anchor_path(const std::string& name, DatabaseKind kind) const;
   Result<std::shared_ptr<LmdbDatabase>> open_fresh(const std::string& name, DatabaseKind kind);
   Result<std::shared_ptr<LmdbDatabase>> open_persistent(const std::string& name);
+  [[nodiscard]] AnchorSettings new_settings(const std::string& name, DatabaseKind kind, std::string data_dir) const;
+  Result<void> renew_anchor(const std::string& name, const std::string& path, const std::string& data_dir);
   Result<void> set_aside(const std::string& anchor, const std::string& data_dir, const std::string& why);
 
   LmdbStoreConfig config_;
   mutable std::mutex mutex_;  // databases_, against lmdb()
   std::map<DatabaseId, std::unique_ptr<Entry>> databases_;
+  std::map<std::string, std::uint64_t> last_epochs_;  // of volatile anchors that were retired, by path
   std::vector<std::string> notices_;
 };
 

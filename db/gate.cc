@@ -1,0 +1,144 @@
+#include "db/gate.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <ctime>
+#include <new>
+
+namespace tdbmesh {
+
+namespace {
+
+constexpr char kGateMagic[16] = {'t', 'd', 'b', 'm', 'e', 's', 'h', ' ', 'g', 'a', 't', 'e', '\n'};
+constexpr std::uint32_t kGateFormat = 1;
+constexpr std::size_t kGateSize = 4096;
+constexpr std::chrono::milliseconds kSlice{50};
+
+struct flock whole_file(short type) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+void futex_wake_all(const std::atomic<std::uint32_t>& word) {
+  ::syscall(SYS_futex, reinterpret_cast<const std::uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+void futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::nanoseconds most) {
+  const timespec wait{most.count() / 1'000'000'000, most.count() % 1'000'000'000};
+  ::syscall(SYS_futex, reinterpret_cast<const std::uint32_t*>(&word), FUTEX_WAIT, seen, &wait, nullptr, 0);
+}
+
+}  // namespace
+
+std::uint64_t gate_now() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+Result<std::unique_ptr<GateKeeper>> GateKeeper::open(const std::string& path) {
+  std::unique_ptr<GateKeeper> gate(new GateKeeper);
+  gate->fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (gate->fd_ < 0) return system_failure("cannot open " + path);
+  struct flock lock = whole_file(F_WRLCK);
+  if (::fcntl(gate->fd_, F_OFD_SETLK, &lock) != 0) {
+    if (errno != EAGAIN && errno != EACCES) return system_failure("cannot lock " + path);
+    const auto other = GateView::open(path);
+    return failure(Fault::Busy, fmt::format("another tdbmeshd (process {}) runs here: {} is locked",
+                                            other ? (*other)->daemon_pid() : 0, path));
+  }
+  if (const int rc = ::posix_fallocate(gate->fd_, 0, kGateSize); rc != 0) {
+    return failure(rc == ENOSPC ? Fault::StoreFull : Fault::Io, fmt::format("cannot allocate {}: {}", path, std::strerror(rc)));
+  }
+  void* map = ::mmap(nullptr, kGateSize, PROT_READ | PROT_WRITE, MAP_SHARED, gate->fd_, 0);
+  if (map == MAP_FAILED) return system_failure("cannot map " + path);
+  gate->file_ = static_cast<GateFile*>(map);
+  // First closed, then recognisable: a client never sees a deadline of an earlier life through a new head.
+  gate->close();
+  gate->file_->generation = 0;
+  gate->file_->daemon_pid = ::getpid();
+  gate->file_->format = kGateFormat;
+  std::atomic_thread_fence(std::memory_order_release);
+  std::memcpy(gate->file_->magic, kGateMagic, sizeof(kGateMagic));
+  return gate;
+}
+
+GateKeeper::~GateKeeper() {
+  if (file_ != nullptr) {
+    close();
+    file_->daemon_pid = 0;
+    ::munmap(file_, kGateSize);
+  }
+  if (fd_ >= 0) ::close(fd_);  // frees the lock
+}
+
+void GateKeeper::set_open_until(std::uint64_t boot_ns, std::uint64_t generation) {
+  const std::uint64_t now = gate_now();
+  file_->generation.store(generation);
+  const bool was_open = now < file_->open_until.exchange(boot_ns);
+  if (was_open == (now < boot_ns)) return;
+  file_->changes.fetch_add(1);
+  futex_wake_all(file_->changes);
+}
+
+void GateKeeper::close() {
+  file_->open_until.store(0);
+  file_->changes.fetch_add(1);
+}
+
+Result<std::unique_ptr<GateView>> GateView::open(const std::string& path) {
+  std::unique_ptr<GateView> gate(new GateView);
+  gate->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (gate->fd_ < 0) {
+    if (errno == ENOENT) return failure(Fault::NotFound, "no gate at " + path + ": tdbmeshd has not been started here");
+    return system_failure("cannot open " + path);
+  }
+  struct stat st {};
+  if (::fstat(gate->fd_, &st) != 0) return system_failure("cannot stat " + path);
+  if (!S_ISREG(st.st_mode) || st.st_size < static_cast<off_t>(kGateSize)) {
+    return failure(Fault::StoreCorrupt, path + " is not a gate file");
+  }
+  const void* map = ::mmap(nullptr, kGateSize, PROT_READ, MAP_SHARED, gate->fd_, 0);
+  if (map == MAP_FAILED) return system_failure("cannot map " + path);
+  gate->file_ = static_cast<const GateFile*>(map);
+  if (std::memcmp(gate->file_->magic, kGateMagic, sizeof(kGateMagic)) != 0 || gate->file_->format != kGateFormat) {
+    return failure(Fault::StoreCorrupt, path + " is not a gate file of this version");
+  }
+  return gate;
+}
+
+GateView::~GateView() {
+  if (file_ != nullptr) ::munmap(const_cast<GateFile*>(file_), kGateSize);
+  if (fd_ >= 0) ::close(fd_);
+}
+
+bool GateView::daemon_alive() const {
+  struct flock lock = whole_file(F_WRLCK);
+  if (::fcntl(fd_, F_OFD_GETLK, &lock) != 0) return false;
+  return lock.l_type != F_UNLCK;
+}
+
+bool GateView::wait_open(std::chrono::milliseconds timeout, const std::function<bool()>& stop) const {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  for (;;) {
+    const std::uint32_t seen = file_->changes.load();  // before the check, so that no opening is missed
+    if (is_open()) return true;
+    if (stop && stop()) return false;
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (left <= left.zero()) return false;
+    futex_wait(file_->changes, seen, std::min<std::chrono::nanoseconds>(left, kSlice));
+  }
+}
+
+}  // namespace tdbmesh

@@ -1,0 +1,55 @@
+#pragma once
+// The keyed hash behind chain numbers and LMDB keys: SipHash-1-3 (a published algorithm by Aumasson and Bernstein)
+// with the database's seed. Clients choose record names; without the seed they cannot choose collisions.
+
+#include <cstdint>
+#include <cstring>
+
+#include "db/base/bytes.h"
+
+namespace tdbmesh {
+
+[[nodiscard]] inline std::uint64_t key_hash(BytesView key, std::uint64_t seed) {
+  const auto rotate = [](std::uint64_t x, int by) { return (x << by) | (x >> (64 - by)); };
+  const std::uint64_t k0 = seed;
+  const std::uint64_t k1 = seed * 0x9E3779B97F4A7C15u + 1;
+  std::uint64_t a = k0 ^ 0x736f6d6570736575u;
+  std::uint64_t b = k1 ^ 0x646f72616e646f6du;
+  std::uint64_t c = k0 ^ 0x6c7967656e657261u;
+  std::uint64_t d = k1 ^ 0x7465646279746573u;
+  const auto round = [&] {
+    a += b, b = rotate(b, 13), b ^= a, a = rotate(a, 32);
+    c += d, d = rotate(d, 16), d ^= c;
+    a += d, d = rotate(d, 21), d ^= a;
+    c += b, b = rotate(b, 17), b ^= c, c = rotate(c, 32);
+  };
+  const std::size_t size = key.size();
+  std::size_t at = 0;
+  for (; at + 8 <= size; at += 8) {
+    std::uint64_t word;
+    std::memcpy(&word, key.data() + at, 8);
+    d ^= word;
+    round();
+    a ^= word;
+  }
+  std::uint64_t last = static_cast<std::uint64_t>(size & 0xff) << 56;
+  for (int shift = 0; at < size; ++at, shift += 8) {
+    last |= static_cast<std::uint64_t>(static_cast<unsigned char>(key[at])) << shift;
+  }
+  d ^= last;
+  round();
+  a ^= last;
+  c ^= 0xff;
+  round(), round(), round();
+  return a ^ b ^ c ^ d;
+}
+
+// Where a record stands in LMDB: the hash picks a run of 256 positions, collisions share it. Position 0 .. 255
+// is the database's own (its description), so hashes never fall there.
+inline constexpr std::uint64_t kSlotsPerHash = 256;
+[[nodiscard]] inline std::uint64_t first_position(std::uint64_t hash) {
+  const std::uint64_t at = hash & ~(kSlotsPerHash - 1);
+  return at == 0 ? kSlotsPerHash : at;
+}
+
+}  // namespace tdbmesh
