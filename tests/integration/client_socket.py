@@ -12,7 +12,7 @@ import time
 MAGIC, VERSION, CURRENT_NODE = 0x43544442, 1, 0xF0000001
 REQ_CALL, REQ_MESSAGE, REQ_CONTROL, REPLY_CONTROL = 0, 5, 7, 8
 PING, GETDBPATH, GETVNNMAP, GET_DBMAP, GET_RECMODE, DB_ATTACH, GET_PID = 3, 4, 5, 9, 15, 18, 30
-GET_NODEMAP, TRANS3_COMMIT, GET_RUNSTATE = 91, 119, 138
+GET_NODEMAP, TRANS3_COMMIT, GET_RUNSTATE, DB_OPEN_FLAGS = 91, 119, 138, 149
 RUNNING = 5
 
 
@@ -54,14 +54,17 @@ class Connection:
         return reply
 
     def attach(self, name):
-        """Attaches a volatile database and returns the path of its file."""
+        """Attaches a volatile database; the path of its file and the flags to open it with."""
         status, data = self.control(DB_ATTACH, name.encode() + b'\0')
         if status:
             raise RuntimeError('attach of %s failed: %d' % (name, status))
         status, path = self.control(GETDBPATH, data[:4])
         if status:
             raise RuntimeError('no path for %s: %d' % (name, status))
-        return path.rstrip(b'\0').decode()
+        status, flags = self.control(DB_OPEN_FLAGS, data[:4])
+        if status:
+            raise RuntimeError('no flags for %s: %d' % (name, status))
+        return path.rstrip(b'\0').decode(), struct.unpack('=i', flags)[0]
 
 
 def hostile_streams(rng):
@@ -135,7 +138,7 @@ def main(arguments):
     if verb == 'ping':
         print(Connection(path).control(PING)[0])
     elif verb == 'attach':
-        print(Connection(path).attach(arguments[2]))
+        print(*Connection(path).attach(arguments[2]))
     elif verb == 'until-ok':
         print(until_ok(path, int(arguments[2])))
     elif verb == 'hostile':

@@ -41,10 +41,10 @@ class Gate(Scenario):
     @unittest.skipIf(asked_for_peer(), 'CTDB has no gate: a node whose daemon hangs goes on using its records')
     def test_a_stopped_daemon_closes_the_gate_and_a_volatile_write_waits(self):
         node = self.nodes[1]
-        path = node.out(['/usr/bin/python3', '-B', os.path.join(ROOT, 'tests/integration/client_socket.py'),
-                         self.lab.flavour.socket, 'attach', 'gate.tdb']).strip()
+        path, flags = node.out(['/usr/bin/python3', '-B', os.path.join(ROOT, 'tests/integration/client_socket.py'),
+                         self.lab.flavour.socket, 'attach', 'gate.tdb']).split()
         counter = '/run/writes'
-        writer = node.popen(['/usr/bin/python3', '-c', WRITER, path, '0x1c41', counter], samba=True)
+        writer = node.popen(['/usr/bin/python3', '-c', WRITER, path, flags, counter], samba=True)
         self.addCleanup(lambda: (node._kill_children_of(writer), writer.communicate()))
 
         def writes():
