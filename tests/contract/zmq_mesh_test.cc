@@ -1,0 +1,325 @@
+// What the real mesh promises beyond the contract of Link: who is let in, and that no loss goes unseen.
+
+#include "transport/zmq_mesh.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <zmq.h>
+
+#include "tests/support/mesh_network.h"
+#include "tests/support/tcp_relay.h"
+#include "transport/envelope.h"
+#include "transport/zmq_sockets.h"
+
+namespace tdbmesh {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class Mesh : public testing::Test {
+ protected:
+  // Node 0 still talks to node 1.
+  void expect_unharmed() {
+    network_.start(1, 50);
+    network_.greet(1, 0);
+    network_.greet(0, 1);
+  }
+  bool refused(const std::string& reason) {
+    return network_.until([&] {
+      return std::ranges::any_of(network_.reports(0), [&](const std::string& line) {
+        return line.find(reason) != std::string::npos;
+      });
+    });
+  }
+  MeshNetwork network_{3};
+};
+
+// A TCP connection to node 0, from `source`.
+int connect_plain(const std::string& source) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in from{};
+  from.sin_family = AF_INET;
+  inet_pton(AF_INET, source.c_str(), &from.sin_addr);
+  EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&from), sizeof from), 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(MeshNetwork::kPort);
+  inet_pton(AF_INET, MeshNetwork::address(0).c_str(), &to.sin_addr);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  return fd;
+}
+
+TEST_F(Mesh, RefusesAPeerWithAnotherKey) {
+  network_.start(0, 1);
+  MeshOptions stranger = network_.options(2, 1);
+  stranger.key = generate_cluster_key().value();
+  network_.start(2, std::move(stranger));
+  network_.link(2).send(Pnn{0}, MessageKind::Control, "let me in");
+  EXPECT_TRUE(refused("refused a connection from " + MeshNetwork::address(2) + ": does not hold our cluster key"));
+  EXPECT_TRUE(network_.heard(0).bodies().empty());
+  expect_unharmed();
+}
+
+TEST_F(Mesh, LetsAPeerInOnceItHasTheRightKey) {
+  network_.start(0, 1);
+  MeshOptions stranger = network_.options(2, 1);
+  stranger.key = generate_cluster_key().value();
+  network_.start(2, std::move(stranger));
+  ASSERT_TRUE(refused(MeshNetwork::address(2)));
+  network_.stop(2);
+  network_.start(2, 2);
+  network_.greet(2, 0);
+  network_.greet(0, 2);
+}
+
+TEST_F(Mesh, RefusesAPeerWithoutEncryption) {
+  network_.start(0, 1);
+  MeshOptions plain = network_.options(2, 1);
+  plain.key.reset();
+  network_.start(2, std::move(plain));
+  network_.link(2).send(Pnn{0}, MessageKind::Control, "let me in");
+  EXPECT_TRUE(refused(MeshNetwork::address(2)));
+  EXPECT_TRUE(network_.heard(0).bodies().empty());
+  expect_unharmed();
+}
+
+TEST_F(Mesh, RefusesAnAddressThatIsNoNode) {
+  network_.start(0, 1);
+  MeshOptions stranger = network_.options(2, 1);
+  stranger.address = MeshNetwork::address(7);
+  network_.start(2, std::move(stranger));
+  network_.link(2).send(Pnn{0}, MessageKind::Control, "let me in");
+  EXPECT_TRUE(refused("refused a connection from " + MeshNetwork::address(7) + ": no node has this address"));
+  EXPECT_TRUE(network_.heard(0).bodies().empty());
+  expect_unharmed();
+}
+
+TEST_F(Mesh, SurvivesRandomBytesAndReportsThemOncePerAddress) {
+  network_.start(0, 1);
+  for (int i = 0; i < 20; ++i) {
+    const int fd = connect_plain(MeshNetwork::address(8));
+    Bytes noise;
+    for (std::size_t n = 0; n < 5000; ++n) noise.push_back(static_cast<char>(n * 7919u + static_cast<unsigned>(i)));
+    (void)!::send(fd, noise.data(), noise.size(), MSG_NOSIGNAL);
+    ::close(fd);
+  }
+  ASSERT_TRUE(network_.until([&] { return network_.mesh(0).statistics().rejected >= 20; }));
+  // One line per address; the address of a client that was gone at once cannot be had.
+  EXPECT_THAT(network_.reports(0).size(), testing::AllOf(testing::Ge(1u), testing::Le(2u)));
+  EXPECT_THAT(network_.reports(0), testing::Each(HasSubstr("refused a connection from ")));
+  expect_unharmed();
+}
+
+TEST_F(Mesh, SurvivesAClientThatSaysNothing) {
+  network_.start(0, 1);
+  const int fd = connect_plain(MeshNetwork::address(8));
+  expect_unharmed();
+  ::close(fd);
+  EXPECT_TRUE(refused(MeshNetwork::address(8)));
+}
+
+TEST_F(Mesh, ServesLoopbackWithoutEncryptionByAddress) {
+  MeshNetwork plain(2, false);
+  plain.start(0, 1);
+  plain.start(1, 1);
+  plain.greet(0, 1);
+  plain.greet(1, 0);
+  MeshOptions stranger = plain.options(1, 1);
+  stranger.address = MeshNetwork::address(7);
+  plain.start(2, std::move(stranger));
+  plain.link(2).send(Pnn{0}, MessageKind::Control, "let me in");
+  ASSERT_TRUE(plain.until([&] { return !plain.reports(0).empty(); }));
+  EXPECT_THAT(plain.reports(0).front(), HasSubstr("no node has this address"));
+  EXPECT_EQ(plain.heard(0).bodies().size(), 1u);
+}
+
+// Node 2's place, with the cluster key, but by hand.
+class Insider {
+ public:
+  explicit Insider(const MeshNetwork& network)
+      : context_(zmq_ctx_new()), socket_(open_sender(context_, network.key(), MeshNetwork::address(2), {})) {
+    EXPECT_TRUE(connect_sender(socket_, MeshNetwork::address(2), MeshNetwork::address(0), MeshNetwork::kPort));
+  }
+  ~Insider() {
+    zmq_close(socket_);
+    zmq_ctx_term(context_);
+  }
+  void send(const std::vector<Bytes>& frames) {
+    for (std::size_t i = 0; i < frames.size(); ++i) {
+      zmq_send(socket_, frames[i].data(), frames[i].size(), i + 1 < frames.size() ? ZMQ_SNDMORE : 0);
+    }
+  }
+
+ private:
+  void* context_;
+  void* socket_;
+};
+
+Envelope envelope_of(std::uint32_t from, std::uint64_t sequence) {
+  Envelope envelope;
+  envelope.kind = static_cast<std::uint16_t>(MessageKind::Control);
+  envelope.from = Pnn{from};
+  envelope.incarnation = 1;
+  envelope.session = 1;
+  envelope.connection = 2;
+  envelope.sequence = sequence;
+  return envelope;
+}
+
+TEST_F(Mesh, DropsAnEnvelopeThatNamesAnotherSender) {
+  network_.start(0, 1);
+  Insider insider(network_);
+  insider.send({encode_envelope(envelope_of(1, 1)), "as node 1"});
+  insider.send({encode_envelope(envelope_of(2, 1)), "as myself"});
+  ASSERT_TRUE(network_.until([&] { return !network_.heard(0).bodies().empty(); }));
+  EXPECT_THAT(network_.heard(0).bodies(), ElementsAre("as myself"));
+  EXPECT_EQ(network_.mesh(0).statistics().dropped_forged, 1u);
+}
+
+TEST_F(Mesh, DropsWhatDoesNotDecode) {
+  network_.start(0, 1);
+  Insider insider(network_);
+  insider.send({"one frame"});
+  insider.send({"rubbish", "body"});
+  insider.send({encode_envelope(envelope_of(2, 1)), "two", "three"});
+  insider.send({encode_envelope(envelope_of(2, 1)), "good"});
+  ASSERT_TRUE(network_.until([&] { return !network_.heard(0).bodies().empty(); }));
+  EXPECT_THAT(network_.heard(0).bodies(), ElementsAre("good"));
+  EXPECT_EQ(network_.mesh(0).statistics().dropped_malformed, 3u);
+}
+
+TEST_F(Mesh, RefusesRepetitionsAndOlderConnectionsAndLives) {
+  network_.start(0, 1);
+  Insider insider(network_);
+  Envelope envelope = envelope_of(2, 1);
+  envelope.incarnation = 3;
+  envelope.connection = 5;
+  insider.send({encode_envelope(envelope), "first"});
+  insider.send({encode_envelope(envelope), "again"});
+  Envelope older = envelope;
+  older.connection = 4;
+  older.sequence = 2;
+  insider.send({encode_envelope(older), "older connection"});
+  older = envelope;
+  older.incarnation = 2;
+  older.sequence = 2;
+  insider.send({encode_envelope(older), "older life"});
+  envelope.sequence = 2;
+  insider.send({encode_envelope(envelope), "second"});
+  ASSERT_TRUE(network_.until([&] { return network_.heard(0).bodies().size() >= 2; }));
+  EXPECT_THAT(network_.heard(0).bodies(), ElementsAre("first", "second"));
+  EXPECT_EQ(network_.mesh(0).statistics().dropped_stale, 3u);
+  EXPECT_EQ(network_.heard(0).count(Heard::Gap), 0u);
+}
+
+TEST_F(Mesh, ARemovedPeerIsHeardNoMoreAndAnAddedOneIs) {
+  network_.start(0, 1);
+  network_.start(1, 1);
+  network_.greet(1, 0);
+  auto without = network_.addresses();
+  without.erase(without.begin() + 1);
+  network_.mesh(0).set_peers(without);
+  network_.link(1).send(Pnn{0}, MessageKind::Control, "still here?");
+  ASSERT_TRUE(network_.until([&] { return network_.mesh(0).statistics().dropped_forged > 0; }));
+  network_.mesh(0).set_peers(network_.addresses());
+  network_.greet(1, 0);
+  network_.greet(0, 1);
+}
+
+TEST_F(Mesh, ResettingAPeerDiscardsItsQueueAndThatIsSeen) {
+  network_.start(0, 1);
+  network_.link(0).send(Pnn{1}, MessageKind::Record, "stale");
+  network_.mesh(0).reset_peer(Pnn{1});
+  network_.link(0).send(Pnn{1}, MessageKind::Record, "fresh");
+  network_.start(1, 1);
+  ASSERT_TRUE(network_.until([&] { return !network_.heard(1).bodies().empty(); }));
+  EXPECT_THAT(network_.heard(1).bodies(), ElementsAre("fresh"));
+  EXPECT_EQ(network_.heard(1).count(Heard::Gap), 1u);
+}
+
+TEST_F(Mesh, ANewIncarnationGetsNothingMeantForTheEarlierOne) {
+  network_.start(0, 1);
+  network_.mesh(0).note_incarnation(Pnn{1}, 4);
+  network_.link(0).send(Pnn{1}, MessageKind::Record, "for life 4");
+  network_.mesh(0).note_incarnation(Pnn{1}, 5);
+  network_.mesh(0).note_incarnation(Pnn{1}, 5);
+  network_.link(0).send(Pnn{1}, MessageKind::Record, "for life 5");
+  network_.start(1, 5);
+  ASSERT_TRUE(network_.until([&] { return !network_.heard(1).bodies().empty(); }));
+  EXPECT_THAT(network_.heard(1).bodies(), ElementsAre("for life 5"));
+  EXPECT_EQ(network_.heard(1).count(Heard::Gap), 0u);
+}
+
+TEST_F(Mesh, ATailLostWithTheConnectionShowsAfterTheReconnect) {
+  // Node 0 reaches node 1 through a relay that can swallow what passes.
+  TcpRelay relay(MeshNetwork::address(20), MeshNetwork::address(0), MeshNetwork::address(1), MeshNetwork::kPort);
+  MeshOptions detour = network_.options(0, 1);
+  detour.peers[1].address = MeshNetwork::address(20);
+  network_.start(0, std::move(detour));
+  network_.start(1, 1);
+  network_.greet(0, 1);
+  relay.swallow();
+  network_.link(0).send(Pnn{1}, MessageKind::Record, "lost");
+  ASSERT_TRUE(network_.until([&] { return relay.swallowed() > 0; }));
+  EXPECT_EQ(network_.heard(1).count(Heard::Gap), 0u);
+  relay.cut();
+  ASSERT_TRUE(network_.until([&] { return network_.heard(1).count(Heard::Gap) > 0; }));
+  EXPECT_GE(network_.heard(0).count(Heard::Reset), 1u);
+  network_.link(0).send(Pnn{1}, MessageKind::Record, "next");
+  ASSERT_TRUE(network_.until([&] { return network_.heard(1).bodies().size() == 2; }));
+  EXPECT_THAT(network_.heard(1).bodies(), ElementsAre("hello", "next"));
+  EXPECT_EQ(network_.heard(1).count(Heard::Gap), 1u);
+}
+
+TEST_F(Mesh, ABreakThatLosesNothingIsNoGap) {
+  TcpRelay relay(MeshNetwork::address(20), MeshNetwork::address(0), MeshNetwork::address(1), MeshNetwork::kPort);
+  MeshOptions detour = network_.options(0, 1);
+  detour.peers[1].address = MeshNetwork::address(20);
+  network_.start(0, std::move(detour));
+  network_.start(1, 1);
+  network_.greet(0, 1);
+  relay.cut();
+  network_.greet(0, 1);
+  EXPECT_EQ(network_.heard(1).count(Heard::Gap), 0u);
+}
+
+TEST_F(Mesh, CountsThatStayAheadAreAGapOnce) {
+  network_.start(0, 1);
+  network_.start(1, 1);
+  network_.greet(1, 0);
+  const Instant now = boot_time_now();
+  const LinkCount received = network_.mesh(0).received_count(Pnn{1});
+  EXPECT_EQ(received, network_.mesh(1).sent_count(Pnn{0}));
+  const LinkCount ahead{received.session, received.sent + 1};
+  auto& mesh = network_.mesh(0);
+  mesh.check_counts(Pnn{1}, 1, received, now);
+  mesh.check_counts(Pnn{1}, 1, ahead, now);
+  mesh.check_counts(Pnn{1}, 1, ahead, now + ZmqMesh::kCountsPatience / 2);
+  network_.turn(0);
+  EXPECT_EQ(network_.heard(0).count(Heard::Gap), 0u);
+  mesh.check_counts(Pnn{1}, 1, ahead, now + ZmqMesh::kCountsPatience);
+  mesh.check_counts(Pnn{1}, 1, ahead, now + 2 * ZmqMesh::kCountsPatience);
+  mesh.check_counts(Pnn{1}, 1, ahead, now + 3 * ZmqMesh::kCountsPatience);
+  network_.turn(0);
+  EXPECT_EQ(network_.heard(0).count(Heard::Gap), 1u);
+}
+
+TEST_F(Mesh, SaysWhenItsAddressIsTakenOrForeign) {
+  network_.start(0, 1);
+  Recorder recorder;
+  auto second = ZmqMesh::open(network_.options(0, 2), recorder);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().fault, Fault::Busy);
+  MeshOptions foreign = network_.options(1, 1);
+  foreign.address = "192.0.2.1";
+  auto third = ZmqMesh::open(std::move(foreign), recorder);
+  ASSERT_FALSE(third);
+  EXPECT_THAT(third.error().context, HasSubstr("not on this machine"));
+}
+
+}  // namespace
+}  // namespace tdbmesh
