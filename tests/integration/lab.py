@@ -4,7 +4,8 @@ A host ("node") is a net + mount + pid + uts + ipc namespace with a small init o
 
   eth0            private network 10.98.0.<K+1>/24, on a bridge in a namespace of its own, so the machine's
                   network is never touched and several labs can stand side by side
-  /etc            private (links to the machine's own where nothing differs); /etc/passwd and /etc/group are one file shared by all nodes (stands for LDAP)
+  /etc            private (links to the machine's own where nothing differs); /etc/passwd and /etc/group are one
+                  file shared by all nodes (stands for LDAP)
   /var/lib        private and on disk; /var/log, /var/cache private; /run a private tmpfs
   /srv            one folder shared by all nodes (stands for the cluster file system)
 
@@ -190,7 +191,7 @@ class TdbmeshDropIn(Tdbmesh):
     samba_options = ()
 
     def configure(self, lab, node):
-        os.makedirs(node.path('/run/ctdb'), exist_ok=True)
+        make_ctdb_folders(node)
         self.write_config(lab, node, 'ctdb.conf')
         with open(node.path('/etc/ctdb/ctdb.tunables'), 'w') as out:
             out.write(''.join(line + '\n' for line in self.tunables))
@@ -219,13 +220,17 @@ class RealCtdb(Flavour):
         return ['/usr/sbin/ctdbd']
 
     def configure(self, lab, node):
-        for directory in ('/run/ctdb', '/var/lib/ctdb/volatile', '/var/lib/ctdb/persistent', '/var/lib/ctdb/state',
-                          '/var/log/ctdb'):
-            os.makedirs(node.path(directory), exist_ok=True)
+        make_ctdb_folders(node)
         self.write_config(lab, node, 'ctdb.conf')
         with open(node.path('/etc/ctdb/ctdb.tunables'), 'w') as out:
             out.write(''.join(line + '\n' for line in self.tunables))
         open(node.path('/etc/ctdb/public_addresses'), 'w').close()
+
+
+def make_ctdb_folders(node):
+    """What Debian's ctdb package and its service file make."""
+    for folder in ('/run/ctdb', '/var/lib/ctdb/volatile', '/var/lib/ctdb/persistent', '/var/lib/ctdb/state', '/var/log/ctdb'):
+        os.makedirs(node.path(folder), exist_ok=True)
 
 
 def flavour_asked_for(**options):
