@@ -56,7 +56,8 @@ struct CloseGate {};   // HeartbeatCore::close_gate, and the shared-memory gate 
 struct PermitGate {};  // HeartbeatCore::permit_gate: the lease may open the gate from now on
 // Own continuity is broken: delete all public addresses from the kernel now (no answer needed).
 struct DropAddresses {};
-// Empty volatile and replicated databases, cut off all clients' record state; answer on_volatile_dropped().
+// Empty volatile and replicated databases, forget all record state; answer on_volatile_dropped(). Not given if
+// nothing was installed since the last time.
 struct DropVolatile {
   std::uint64_t ticket = 0;
 };
@@ -65,7 +66,7 @@ struct DropVolatile {
 // go on with the records they own.
 struct PrepareView {
   View view;
-  bool continuity_broken = false;  // a DropVolatile comes with it
+  bool continuity_broken = false;  // this node comes in as new, or is out: its record state ends here
 };
 // Report all persistent and replicated copies as they are once no write is under way: on_copies(generation).
 struct AskCopies {
@@ -133,6 +134,7 @@ struct ControlPlaneConfig {
   bool start_disabled = false;
   std::uint32_t version = 1;    // protocol version: nodes of another one are not admitted
   std::uint64_t seed = 0;       // of the election jitter
+  bool flap_guard = true;       // nodes that come and go are admitted with a growing delay
 };
 
 class ControlPlane {
@@ -176,6 +178,9 @@ class ControlPlane {
   [[nodiscard]] Instant next_wake() const;
   [[nodiscard]] const View* installed_view() const;  // in use now; null outside
   [[nodiscard]] const View* accepted_view() const;   // newest accepted; may be newer than the installed one
+  // The generation of the installed view is durable. Until then no persistent write of that view may be
+  // reported durable to others (control-plane 2).
+  [[nodiscard]] bool installed_durable() const;
   [[nodiscard]] Pnn leader() const;                  // kNoPnn if none is known
   [[nodiscard]] bool leading() const;
   [[nodiscard]] std::uint64_t term() const;
@@ -194,7 +199,6 @@ class ControlPlane {
   struct TestHooks {  // planted bugs; never set in production
     bool skip_fence = false;
     bool forget_vote = false;
-    bool keep_join = false;
   };
   void set_test_hooks(const TestHooks& hooks);
 

@@ -1,0 +1,160 @@
+#include "recovery/membership.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+namespace tdbmesh::recovery {
+
+void Membership::update(const HeartbeatTable& table) {
+  table_ = table;
+  std::erase_if(resets_, [&](const auto& item) {
+    const PeerHeartbeats* peer = table_.peer(item.first);
+    return peer == nullptr || peer->incarnation != item.second.incarnation || peer->heartbeat_seq > item.second.seq;
+  });
+}
+
+Incarnation Membership::incarnation_of(Pnn pnn) const {
+  const PeerHeartbeats* peer = table_.peer(pnn);
+  return peer == nullptr ? 0 : peer->incarnation;
+}
+
+void Membership::note_reset(Pnn pnn) {
+  const PeerHeartbeats* peer = table_.peer(pnn);
+  if (peer != nullptr && peer->incarnation != 0) resets_[pnn] = {peer->incarnation, peer->heartbeat_seq};
+}
+
+void Membership::note_fenced(Pnn pnn, Incarnation incarnation) {
+  fenced_[pnn] = std::max(fenced_[pnn], incarnation);
+}
+
+void Membership::note_leaving(Pnn pnn, Incarnation incarnation) { leaving_[pnn] = incarnation; }
+
+bool Membership::alive(Pnn pnn, Instant now) const {
+  if (pnn == self_) return true;
+  const PeerHeartbeats* peer = table_.peer(pnn);
+  if (peer == nullptr || !peer->alive(now, timing_) || resets_.contains(pnn)) return false;
+  return !fenced(pnn, peer->incarnation);
+}
+
+bool Membership::reachable(Pnn pnn, Instant now) const {
+  if (pnn == self_) return true;
+  return alive(pnn, now) && table_.peer(pnn)->hears_me;
+}
+
+bool Membership::leaving(Pnn pnn) const {
+  const auto found = leaving_.find(pnn);
+  return found != leaving_.end() && found->second >= incarnation_of(pnn);
+}
+
+bool Membership::fenced(Pnn pnn, Incarnation known) const {
+  const auto found = fenced_.find(pnn);
+  return found != fenced_.end() && found->second >= known;
+}
+
+std::string Membership::trouble(Pnn pnn, Instant now) const {
+  if (pnn == self_) return {};
+  const PeerHeartbeats* peer = table_.peer(pnn);
+  if (peer == nullptr) return "not configured here";
+  if (peer->incarnation == 0) return "no heartbeat since this daemon started";
+  if (fenced(pnn, peer->incarnation)) return "its daemon ended";
+  if (now - peer->silent_since >= timing_.silence) {
+    return fmt::format("no heartbeat for {:.1f} s", std::chrono::duration<double>(now - peer->last_heard).count());
+  }
+  if (peer->stalled) return "its daemon hangs (event loop stalled)";
+  if (resets_.contains(pnn)) return "its daemon closed the connection";
+  if (!peer->hears_me) return "it does not hear this node (one-way link)";
+  return {};
+}
+
+Instant Membership::next_loss(Instant now) const {
+  Instant next = kNever;
+  for (const PeerHeartbeats& peer : table_.peers) {
+    const Instant at = peer.silent_since + timing_.silence;
+    if (peer.incarnation != 0 && at > now) next = std::min(next, at);
+  }
+  return next;
+}
+
+void Membership::note_links(const std::set<Pnn>& wanted, Instant now) {
+  const auto hears = [&](Pnn who, Pnn whom) {
+    const PeerHeartbeats* peer = table_.peer(who);
+    return peer != nullptr && std::find(peer->hears.begin(), peer->hears.end(), whom) != peer->hears.end();
+  };
+  std::map<Pair, Instant> now_broken;
+  for (const Pnn a : wanted) {
+    for (const Pnn b : wanted) {
+      if (!(a < b) || a == self_ || b == self_) continue;
+      if (hears(a, b) && hears(b, a)) continue;
+      const auto before = broken_since_.find({a, b});
+      now_broken[{a, b}] = before == broken_since_.end() ? now : before->second;
+    }
+  }
+  broken_since_ = std::move(now_broken);
+}
+
+std::set<Pnn> Membership::clique(std::set<Pnn> nodes, Instant now, bool keep_self) const {
+  for (;;) {
+    std::map<Pnn, int> missing;
+    for (const auto& [pair, since] : broken_since_) {
+      if (now - since < timing_.link_patience || !nodes.contains(pair.first) || !nodes.contains(pair.second)) continue;
+      ++missing[pair.first];
+      ++missing[pair.second];
+    }
+    Pnn worst = kNoPnn;
+    int most = 0;
+    for (const auto& [pnn, count] : missing) {  // ascending: the highest pnn wins a tie
+      if (keep_self && pnn == self_) continue;
+      if (count >= most) {
+        most = count;
+        worst = pnn;
+      }
+    }
+    if (worst == kNoPnn) return nodes;
+    nodes.erase(worst);
+  }
+}
+
+std::set<Pnn> Membership::not_in_clique(const std::set<Pnn>& wanted, Instant now) {
+  note_links(wanted, now);
+  const std::set<Pnn> kept = clique(wanted, now, true);
+  std::set<Pnn> gone;
+  std::set_difference(wanted.begin(), wanted.end(), kept.begin(), kept.end(), std::inserter(gone, gone.end()));
+  return gone;
+}
+
+// Greedy over what the others say they hear. Whoever this node cannot reach is considered too if somebody
+// reachable hears it.
+std::set<Pnn> Membership::better_clique(const std::set<Pnn>& wanted, Instant now) {
+  const std::set<Pnn> own = clique(wanted, now, true);
+  std::set<Pnn> without = wanted;
+  without.erase(self_);
+  std::set<Pnn> other = clique(without, now, false);
+  if (other.size() > own.size()) return other;
+  return {};
+}
+
+void FlapGuard::removed(Pnn pnn, Instant now) {
+  History& h = nodes_[pnn];
+  std::erase_if(h.removals, [&](Instant at) { return now - at > seconds(60); });
+  h.removals.push_back(now);
+  h.member_since = Instant::min();
+  if (h.removals.size() <= 3) return;
+  h.penalty = std::clamp<Duration>(h.penalty * 2, seconds(1), seconds(60));
+  h.held_until = now + h.penalty;
+}
+
+void FlapGuard::member(Pnn pnn, Instant now) {
+  History& h = nodes_[pnn];
+  if (h.member_since == Instant::min()) h.member_since = now;
+  if (now - h.member_since >= seconds(60)) {
+    h.penalty /= 2;
+    h.member_since = now;
+  }
+}
+
+Instant FlapGuard::held_until(Pnn pnn) const {
+  const auto found = nodes_.find(pnn);
+  return found == nodes_.end() ? Instant::min() : found->second.held_until;
+}
+
+}  // namespace tdbmesh::recovery

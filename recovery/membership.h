@@ -1,0 +1,87 @@
+#pragma once
+// Who can be a member right now, seen from this node: life signs (transport/heartbeat_core.h) refined by resets,
+// supervisors' word, orderly leaving, pairwise links and a penalty for nodes that come and go. Pure.
+//
+//   alive      heard within D, its loop runs, no reset since
+//   reachable  alive, and it hears this node too (one-way loss is thus seen at both ends)
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "transport/heartbeat_core.h"
+
+namespace tdbmesh::recovery {
+
+class Membership {
+ public:
+  Membership(Pnn self, const Timing& timing) : self_(self), timing_(timing) {}
+
+  void update(const HeartbeatTable& table);
+  [[nodiscard]] const HeartbeatTable& table() const { return table_; }
+  [[nodiscard]] const PeerHeartbeats* peer(Pnn pnn) const { return table_.peer(pnn); }
+  [[nodiscard]] Incarnation incarnation_of(Pnn pnn) const;
+
+  // Its host reset the connection: lost, until a newer heartbeat of the same life shows that only the
+  // connection broke.
+  void note_reset(Pnn pnn);
+  void note_fenced(Pnn pnn, Incarnation incarnation);
+  void note_leaving(Pnn pnn, Incarnation incarnation);
+
+  [[nodiscard]] bool alive(Pnn pnn, Instant now) const;
+  [[nodiscard]] bool reachable(Pnn pnn, Instant now) const;
+  [[nodiscard]] bool leaving(Pnn pnn) const;
+  // This life, and every one before, has its gate closed and its addresses dropped for good.
+  [[nodiscard]] bool fenced(Pnn pnn, Incarnation known) const;
+  // Why it is not reachable; empty if it is.
+  [[nodiscard]] std::string trouble(Pnn pnn, Instant now) const;
+  // Nearest moment at which somebody becomes silent.
+  [[nodiscard]] Instant next_loss(Instant now) const;
+
+  // Which of `wanted` (this node included) are to go so that the rest hear each other pairwise. Only links
+  // broken for link_patience count. Most missing links go first, then the highest pnn, never this node.
+  [[nodiscard]] std::set<Pnn> not_in_clique(const std::set<Pnn>& wanted, Instant now);
+  // The larger clique that would exist without this node; empty if there is none.
+  [[nodiscard]] std::set<Pnn> better_clique(const std::set<Pnn>& wanted, Instant now);
+
+ private:
+  using Pair = std::pair<Pnn, Pnn>;
+  void note_links(const std::set<Pnn>& wanted, Instant now);
+  [[nodiscard]] std::set<Pnn> clique(std::set<Pnn> nodes, Instant now, bool keep_self) const;
+
+  struct Reset {
+    Incarnation incarnation = 0;
+    std::uint64_t seq = 0;  // newest heartbeat then
+  };
+
+  Pnn self_;
+  Timing timing_;
+  HeartbeatTable table_;
+  std::map<Pnn, Reset> resets_;
+  std::map<Pnn, Incarnation> fenced_;
+  std::map<Pnn, Incarnation> leaving_;
+  std::map<Pair, Instant> broken_since_;  // lower pnn first
+};
+
+// A node that was removed more than 3 times in 60 s waits 1, 2, 4 ... 60 s before it is admitted again; each
+// 60 s of membership halves the penalty. Never a ban.
+class FlapGuard {
+ public:
+  void removed(Pnn pnn, Instant now);
+  void member(Pnn pnn, Instant now);
+  // Until when it must wait; Instant::min() if it need not.
+  [[nodiscard]] Instant held_until(Pnn pnn) const;
+
+ private:
+  struct History {
+    std::vector<Instant> removals;
+    Duration penalty{0};
+    Instant held_until = Instant::min();
+    Instant member_since = Instant::min();
+  };
+  std::map<Pnn, History> nodes_;
+};
+
+}  // namespace tdbmesh::recovery
