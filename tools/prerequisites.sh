@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by tests/run and tools/demo: the Debian packages we need, how to install them, how to build.
 
 BUILD_PACKAGES=(

@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """Accounts made on one node are there on all: users, passwords, groups, registry, policies, the domain's SID."""
 from lab import PASSWORD, Scenario, main
 

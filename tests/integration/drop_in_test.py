@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """tdbmeshd in place of ctdbd: from a CTDB node's own files and paths, in the background when its socket answers,
 and with a reason and a non-zero status when it cannot run."""
 import os

@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """The gate: while a node's daemon is stopped, nobody on that node uses records that the rest of the cluster may
 have taken over. And the simple case of a daemon that dies under a running pdbedit."""
 import os

@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """Strangers: a wrong key, plain TCP, random bytes on the node port; random and truncated packets on the client
 socket. Refused, logged within reason, and nothing stops."""
 import os

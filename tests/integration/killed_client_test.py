@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """kill -9 of pdbedit at random moments: no lock stays behind and no database is damaged."""
 import os
 import random

@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """kill -9 of one daemon in the middle of a load from all nodes: the others go on, nothing acknowledged is lost,
 and the killed node comes back identical."""
 from lab import PASSWORD, Scenario, main, wait_for

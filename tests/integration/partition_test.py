@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """One node's private cable is pulled: it refuses writes and says why, the majority goes on, and after the cable
 is back all are equal."""
 import re

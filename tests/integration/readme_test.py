@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """The README's five lines do what the README says: three nodes on loopback, status, and an orderly end."""
 import os
 import re

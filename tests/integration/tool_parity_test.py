@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """Debian's ctdb and our tdbmesh print the same on our cluster, verb by verb; and what they print there is what
 ctdb prints on a real CTDB cluster. Times, counters and generations, which differ by nature, are made equal first.
 """

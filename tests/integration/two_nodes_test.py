@@ -1,3 +1,4 @@
+#!/usr/bin/python3 -B
 """Two nodes have no majority without each other. With a cluster lock on the shared folder either one survives the
 other's death; without one the lone node refuses, and says what to configure."""
 import re
