@@ -127,6 +127,7 @@ void Ownership::prepare(const View& view, bool continuity_broken, Instant now) {
     state.revoked_for.reset();
   }
   if (!continuity_broken) return;
+  view_ = View{};
   must_empty_ = true;
   empty_again_at_ = now + milliseconds(5);
   claim_everything_ = false;  // every member sees by `join` that there is nothing

@@ -189,6 +189,8 @@ Instant RecordRouter::next_wake() const {
 void RecordRouter::prepare(const View& view, bool continuity_broken, Instant now) {
   if (view.generation <= accepted_.generation) return;
   accepted_ = view;
+  // A new life: what still arrives from the old one, even a grant, was for somebody else.
+  if (continuity_broken) view_ = View{};
   drop_parked_below(view.generation);
   for (auto& [id, ownership] : databases_) ownership->prepare(view, continuity_broken, now);
 }
