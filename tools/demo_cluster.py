@@ -229,7 +229,7 @@ class Demo:
         self.step('Looking at records')
         self.type(lab.nodes[0], 'dbtool list')
         self.type(lab.nodes[0], 'dbtool keys passdb.tdb', lines=5)
-        self.type(lab.nodes[1], r"dbtool get passdb.tdb 'USER_jo\00'", check=False)
+        self.type(lab.nodes[1], r"dbtool get passdb.tdb 'USER_jo\0'", check=False)
         self.type(lab.nodes[1], 'dbtool keys g_lock.tdb', lines=5)
 
     def same_output(self, lab):
