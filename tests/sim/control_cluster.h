@@ -1,0 +1,94 @@
+#pragma once
+// A simulated cluster of control planes: for each node the production ControlPlane and HeartbeatCore, a disk that
+// forgets what it had not finished when the machine dies, and one persistent database with a small commit
+// protocol, so that settling and the carrier rule have something to lose. Checkers run after every event.
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "recovery/control_plane.h"
+#include "tests/sim/world.h"
+
+namespace tdbmesh::sim {
+
+struct ClusterOptions {
+  std::size_t nodes = 3;
+  recovery::QuorumMode quorum = recovery::QuorumMode::Majority;
+  Timing timing;
+  recovery::ControlPlane::TestHooks plane_hooks;
+  HeartbeatCore::TestHooks heartbeat_hooks;
+  bool trace = false;
+};
+
+class ControlCluster {
+ public:
+  ControlCluster(std::uint64_t seed, ClusterOptions options);
+  ~ControlCluster();
+
+  // Faults about once a second for so long, then none. False as soon as a checker objects: see violation().
+  bool run_with_faults(Duration how_long);
+  // No more faults: everything must be well within `bound`.
+  bool run_until_well(Duration bound);
+  // Undisturbed from the start until all is well.
+  [[nodiscard]] const std::string& violation() const { return violation_; }
+  [[nodiscard]] Duration time_to_well() const { return time_to_well_; }
+  struct Counts {
+    std::uint64_t views = 0;
+    std::uint64_t leaders = 0;
+    std::uint64_t commits = 0;
+    std::uint64_t faults = 0;
+  };
+  [[nodiscard]] const Counts& counts() const { return counts_; }
+  World& world() { return world_; }
+
+  // Single faults, for scenarios.
+  void power_off(Pnn pnn, Duration restart_after);
+  void kill_daemon(Pnn pnn, Duration restart_after);
+  void isolate(Pnn pnn, bool cut);
+  [[nodiscard]] bool well() const;
+  [[nodiscard]] std::string why_not_well() const;
+
+ private:
+  struct Node;
+  struct Copy;
+  void start(Node& node);
+  void stop_process(Node& node);
+  void turn(Node& node, const std::function<void(recovery::Actions&)>& event);
+  void carry_out(Node& node, const recovery::Actions& actions);
+  void schedule_loop(Node& node);
+  void schedule_heartbeat(Node& node, Instant local);
+  void heartbeat_bytes(Node& to, Pnn from, Bytes bytes);
+  void note_gate(Node& node);
+  void write_next(Node& node);
+  void settle(Node& node, const recovery::Settle& what);
+  void answer_copies(Node& node, Generation generation);
+  void commit_client(Node& node);
+  void commit_write(Node& node, Pnn from, Generation generation, std::uint64_t seqnum, std::uint64_t id);
+  void commit_durable(Node& node, Pnn from, Generation generation, std::uint64_t seqnum);
+  void fault();
+  void check();
+  void check_commits(const Node& node);
+  void fail(const std::string& what);
+  void trace(const Node& node, const std::string& what);
+  // Runs in the node's process: later if it is paused, never if that life is over.
+  void in_life(Node& node, Instant when, bool loop, std::function<void()> what);
+  Node& node(Pnn pnn) { return *nodes_[number(pnn)]; }
+
+  World world_;
+  ClusterOptions options_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::string violation_;
+  Counts counts_;
+  Duration time_to_well_{0};
+  bool faults_on_ = false;
+  std::uint64_t next_commit_ = 1;
+  std::set<std::uint64_t> acknowledged_;
+  std::map<std::uint64_t, std::pair<Pnn, Incarnation>> leaders_;  // by term
+  std::map<Generation, View> contents_;
+  std::optional<View> newest_installed_;
+};
+
+}  // namespace tdbmesh::sim
