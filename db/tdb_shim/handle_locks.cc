@@ -1,0 +1,142 @@
+// Chain locks and the lock on everything: libtdb's rules of counting, upgrading and refusing, on top of the
+// lock table of the anchor. A read lock is taken as an exclusive one.
+
+#include <algorithm>
+
+#include "db/tdb_shim/handle.h"
+
+namespace tdbmesh::shim {
+
+namespace {
+BytesView view(TDB_DATA data) {
+  return data.dptr == nullptr ? BytesView{} : BytesView(reinterpret_cast<const char*>(data.dptr), data.dsize);
+}
+}  // namespace
+
+bool Handle::holds_locks() {
+  const auto& held = held_locks();
+  return !marks_.empty() || all_marks_ > 0 ||
+         std::any_of(held.begin(), held.end(), [this](const HeldLock& lock) { return lock.handle == this; });
+}
+
+int Handle::chainlock(TDB_DATA key, Lock kind, Wait wait) {
+  if (no_locks()) return 0;
+  if (all_) return *all_ == Lock::Write || kind == Lock::Read ? 0 : fail(TDB_ERR_LOCK);
+  if (all_marks_ > 0 || transaction_.depth > 0) return 0;  // a transaction has every chain
+  if (kind == Lock::Write && reading_walks_ > 0) return fail(TDB_ERR_RDONLY);
+  const std::uint32_t chain = db_->chain_of(view(key));
+  if (HeldLock* held = find_chain(*this, chain)) {
+    ++held->count;
+    return 0;
+  }
+  for (;;) {
+    const auto taken = wait == Wait::Yes ? db_->locks().lock(chain, stop_waiting()) : db_->locks().try_lock(chain);
+    if (!taken) return fail(taken.error());
+    if (!gated() || gate_open()) break;
+    (void)db_->locks().unlock(chain);
+    if (wait == Wait::No) return fail(TDB_ERR_LOCK);
+    if (!wait_for_gate()) return -1;
+  }
+  held_locks().push_back({this, false, chain, Bytes(view(key)), 1, false});
+  return 0;
+}
+
+int Handle::chainunlock(TDB_DATA key, Lock kind) {
+  if (no_locks() || all_marks_ > 0 || transaction_.depth > 0) return 0;
+  if (all_) return *all_ == Lock::Write || kind == Lock::Read ? 0 : -1;
+  HeldLock* held = find_chain(*this, db_->chain_of(view(key)));
+  if (held == nullptr) return -1;
+  if (--held->count > 0) return 0;
+  (void)db_->locks().unlock(held->chain);
+  held_locks().erase(held_locks().begin() + (held - held_locks().data()));
+  return 0;
+}
+
+int Handle::chainlock_mark(TDB_DATA key) {
+  if (no_locks()) return 0;
+  marks_.push_back(db_->chain_of(view(key)));
+  return 0;
+}
+
+int Handle::chainlock_unmark(TDB_DATA key) {
+  if (no_locks()) return 0;
+  const auto found = std::find(marks_.begin(), marks_.end(), db_->chain_of(view(key)));
+  if (found == marks_.end()) return -1;
+  marks_.erase(found);
+  return 0;
+}
+
+int Handle::lockall(Lock kind, Wait wait) {
+  if (no_locks() || reading_walks_ > 0) return fail(TDB_ERR_LOCK);
+  if (transaction_.depth > 0) return kind == Lock::Write ? (++all_count_, 0) : fail(TDB_ERR_LOCK);
+  if (all_) {
+    if (*all_ != kind) return fail(TDB_ERR_LOCK);
+    ++all_count_;
+    return 0;
+  }
+  if (holds_locks() || writing_walks_ > 0) return fail(TDB_ERR_LOCK);
+  for (;;) {
+    const auto taken = wait == Wait::Yes ? db_->locks().lock_all(stop_waiting()) : db_->locks().try_lock_all();
+    if (!taken) return fail(taken.error());
+    if (!gated() || gate_open()) break;
+    (void)db_->locks().unlock_all();
+    if (wait == Wait::No) return fail(TDB_ERR_LOCK);
+    if (!wait_for_gate()) return -1;
+  }
+  held_locks().push_back({this, true, 0, {}, 1, false});
+  all_ = kind;
+  all_count_ = 1;
+  return 0;
+}
+
+int Handle::unlockall(Lock kind) {
+  if (transaction_.depth > 0 && kind == Lock::Write && all_count_ > 0) return --all_count_, 0;
+  if (no_locks() || !all_ || *all_ != kind) return fail(TDB_ERR_LOCK);
+  if (--all_count_ > 0) return 0;
+  (void)db_->locks().unlock_all();
+  all_.reset();
+  HeldLock* held = find_everything(*this);
+  if (held != nullptr) held_locks().erase(held_locks().begin() + (held - held_locks().data()));
+  return 0;
+}
+
+int Handle::lockall_mark() {
+  if (no_locks() || reading_walks_ > 0) return fail(TDB_ERR_LOCK);
+  if (all_marks_ == 0 && (holds_locks() || all_)) return fail(TDB_ERR_LOCK);
+  ++all_marks_;
+  return 0;
+}
+
+int Handle::lockall_unmark() {
+  if (all_marks_ == 0) return fail(TDB_ERR_LOCK);
+  --all_marks_;
+  return 0;
+}
+
+int Handle::with_chain(BytesView key, const std::function<int()>& write) {
+  const std::uint32_t chain = db_->chain_of(key);
+  HeldLock* everything = find_everything(*this);
+  const bool marked = all_marks_ > 0 || std::find(marks_.begin(), marks_.end(), chain) != marks_.end();
+  if (transaction_.depth > 0 || marked || everything != nullptr || find_chain(*this, chain) != nullptr) {
+    // The lock is the caller's. If the gate is closed it is given back for the wait, and looked at afterwards.
+    if (transaction_.depth == 0 && !wait_for_gate()) return -1;
+    const HeldLock* held = everything != nullptr ? find_everything(*this) : find_chain(*this, chain);
+    if (held != nullptr && held->lost) {
+      log(TDB_DEBUG_ERROR, "a lock was lost while this node was cut off: the record changed, nothing is stored");
+      return fail(TDB_ERR_IO);
+    }
+    return write();
+  }
+  for (;;) {
+    const auto taken = db_->locks().lock(chain, stop_waiting());
+    if (!taken) return fail(taken.error());
+    if (gate_open()) break;
+    (void)db_->locks().unlock(chain);
+    if (!wait_for_gate()) return -1;
+  }
+  const int result = write();
+  (void)db_->locks().unlock(chain);
+  return result;
+}
+
+}  // namespace tdbmesh::shim

@@ -1,0 +1,148 @@
+// Single records. Reads take no lock; each write holds its chain and is one LMDB transaction.
+
+#include <cstdlib>
+#include <cstring>
+
+#include "db/tdb_shim/handle.h"
+
+namespace tdbmesh::shim {
+
+namespace {
+
+BytesView view(TDB_DATA data) {
+  return data.dptr == nullptr ? BytesView{} : BytesView(reinterpret_cast<const char*>(data.dptr), data.dsize);
+}
+
+TDB_DATA data_of(Bytes& bytes) { return {reinterpret_cast<unsigned char*>(bytes.data()), bytes.size()}; }
+
+// For the caller to free(). An empty value still has a pointer.
+TDB_DATA copy(const Bytes& bytes) {
+  auto* out = static_cast<unsigned char*>(std::malloc(bytes.empty() ? 1 : bytes.size()));
+  if (out != nullptr && !bytes.empty()) std::memcpy(out, bytes.data(), bytes.size());
+  return {out, out == nullptr ? 0 : bytes.size()};
+}
+
+}  // namespace
+
+std::optional<Bytes> Handle::read(BytesView key) {
+  for (;;) {
+    auto found = db_->fetch(key);
+    if (!found) {
+      fail(found.error());
+      return std::nullopt;
+    }
+    // After the read: a record that was read while the gate was open was ours at that moment.
+    if (needs_gate(Access::Read) && transaction_.depth == 0 && !gate_open()) {
+      if (!wait_for_gate()) return std::nullopt;
+      continue;
+    }
+    if (!*found) fail(TDB_ERR_NOEXIST);
+    return std::move(*found);
+  }
+}
+
+TDB_DATA Handle::fetch(TDB_DATA key) {
+  const auto found = read(view(key));
+  if (!found) return {nullptr, 0};
+  const TDB_DATA out = copy(*found);
+  if (out.dptr == nullptr) fail(TDB_ERR_OOM);
+  return out;
+}
+
+int Handle::parse_record(TDB_DATA key, ParseFunction parser, void* private_data) {
+  // A copy, so that the parser may do what it likes: it runs outside of any snapshot.
+  auto found = read(view(key));
+  if (!found) return -1;
+  return parser(key, data_of(*found), private_data);
+}
+
+int Handle::exists(TDB_DATA key) { return read(view(key)).has_value() ? 1 : 0; }
+
+int Handle::write_allowed() {
+  if (read_only_ || reading_walks_ > 0) return fail(TDB_ERR_RDONLY);
+  if (all_ == Lock::Read) return fail(TDB_ERR_LOCK);
+  return 0;
+}
+
+int Handle::store_locked(BytesView key, std::span<const BytesView> parts, StoreMode mode) {
+  if (transaction_.depth > 0 && (transaction_.prepared || !transaction_.changed)) {
+    const auto before = db_->fetch(key);
+    if (!before) return fail(before.error());
+    if (transaction_.prepared) {
+      // What would have failed anyway fails as ever; everything else comes too late.
+      if (mode == StoreMode::Insert && *before) return fail(TDB_ERR_EXISTS);
+      if (mode == StoreMode::Modify && !*before) return fail(TDB_ERR_NOEXIST);
+      transaction_.poisoned = true;
+      return fail(TDB_ERR_EINVAL);
+    }
+    Bytes whole;
+    for (const BytesView part : parts) whole.append(part);
+    // Storing what is there is not a change.
+    if (*before != std::optional<Bytes>(std::move(whole)) || db_->seqnum_enabled()) transaction_.changed = true;
+  }
+  const auto stored = db_->store(key, parts, mode);
+  return stored ? 0 : fail(stored.error());
+}
+
+int Handle::storev(TDB_DATA key, const TDB_DATA* parts, int count, int flag) {
+  if (write_allowed() != 0) return -1;
+  std::vector<BytesView> views;
+  views.reserve(static_cast<std::size_t>(count));
+  for (int i = 0; i < count; ++i) {
+    if (parts[i].dptr == nullptr && parts[i].dsize > 0) return fail(TDB_ERR_EINVAL);
+    views.push_back(view(parts[i]));
+  }
+  const StoreMode mode = flag == TDB_INSERT   ? StoreMode::Insert
+                         : flag == TDB_MODIFY ? StoreMode::Modify
+                                              : StoreMode::Replace;
+  return with_chain(view(key), [&] { return store_locked(view(key), views, mode); });
+}
+
+int Handle::append(TDB_DATA key, TDB_DATA more) {
+  if (write_allowed() != 0) return -1;
+  if (more.dptr == nullptr && more.dsize > 0) return fail(TDB_ERR_EINVAL);
+  return with_chain(view(key), [&] {
+    auto before = db_->fetch(view(key));
+    if (!before) return fail(before.error());
+    const std::array<BytesView, 2> parts = {*before ? BytesView(**before) : BytesView{}, view(more)};
+    return store_locked(view(key), parts, StoreMode::Replace);
+  });
+}
+
+int Handle::erase(TDB_DATA key) {
+  if (write_allowed() != 0) return -1;
+  return with_chain(view(key), [&] {
+    if (transaction_.prepared) {
+      const auto there = db_->exists(view(key));
+      if (there && !*there) return fail(TDB_ERR_NOEXIST);
+      transaction_.poisoned = true;
+      return fail(TDB_ERR_EINVAL);
+    }
+    const auto erased = db_->erase(view(key));
+    if (!erased) return fail(erased.error());
+    if (!*erased) return fail(TDB_ERR_NOEXIST);
+    transaction_.changed = true;
+    return 0;
+  });
+}
+
+int Handle::wipe_all() {
+  if (lockall(Lock::Write, Wait::Yes) != 0) return -1;
+  int result = 0;
+  if (transaction_.prepared) {
+    transaction_.poisoned = true;
+    result = fail(TDB_ERR_EINVAL);
+  } else if (transaction_.depth == 0 && !wait_for_gate()) {
+    result = -1;
+  } else if (const HeldLock* held = find_everything(*this); held != nullptr && held->lost) {
+    result = fail(TDB_ERR_IO);
+  } else if (const auto wiped = db_->wipe(); !wiped) {
+    result = fail(wiped.error());
+  } else {
+    transaction_.changed = true;
+  }
+  (void)unlockall(Lock::Write);
+  return result;
+}
+
+}  // namespace tdbmesh::shim
