@@ -1,0 +1,102 @@
+#include "tools/ctl/verbs.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+namespace tdbmesh::ctl {
+namespace {
+
+constexpr auto kVerbs = std::to_array<Verb>({
+    {"version", Needs::Nothing, "", "show version of tdbmesh", run_version},
+    {"status", Needs::AnyNode, "", "show node status; -v: with reasons", run_status},
+    {"uptime", Needs::AnyNode, "", "show node uptime", run_uptime},
+    {"ping", Needs::AnyNode, "", "ping a node", run_ping},
+    {"runstate", Needs::AnyNode, "[setup|first_recovery|startup|running]", "get/check runstate of a node", run_runstate},
+    {"getvar", Needs::AnyNode, "<name>", "get a tunable variable", run_getvar},
+    {"setvar", Needs::AnyNode, "<name> <value>", "set a tunable variable", run_setvar},
+    {"listvars", Needs::AnyNode, "", "list tunable variables", run_listvars},
+    {"statistics", Needs::AnyNode, "", "show statistics", run_statistics},
+    {"statisticsreset", Needs::AnyNode, "", "reset statistics", run_statisticsreset},
+    {"stats", Needs::AnyNode, "[count]", "show rolling statistics", run_stats},
+    {"ip", Needs::AnyNode, "[all]", "show public ips", run_ip},
+    {"ipinfo", Needs::AnyNode, "<ip>", "show public ip details", run_ipinfo},
+    {"ifaces", Needs::AnyNode, "", "show interfaces", run_ifaces},
+    {"process-exists", Needs::AnyNode, "<pid> [<srvid>]", "check if a process exists on a node", run_process_exists},
+    {"getdbmap", Needs::AnyNode, "", "show attached databases", run_getdbmap},
+    {"getdbstatus", Needs::AnyNode, "<dbname|dbid>", "show database status", run_getdbstatus},
+    {"catdb", Needs::OwnNode, "<dbname|dbid>", "dump cluster-wide database", run_catdb},
+    {"cattdb", Needs::OwnNode, "<dbname|dbid>", "dump local copy of a database", run_cattdb},
+    {"getvnnmap", Needs::AnyNode, "", "show which node is lmaster of which slot", run_getvnnmap, false},
+    {"getcapabilities", Needs::AnyNode, "", "show node capabilities", run_getcapabilities},
+    {"pnn", Needs::OwnNode, "", "show the pnn of the current node", run_pnn},
+    {"setdebug", Needs::AnyNode, "ERROR|WARNING|NOTICE|INFO|DEBUG", "set debug level", run_setdebug},
+    {"getdebug", Needs::AnyNode, "", "get debug level", run_getdebug},
+    {"attach", Needs::OwnNode, "<dbname> [persistent|replicated]", "attach a database", run_attach},
+    {"getpid", Needs::AnyNode, "", "get daemon process ID", run_getpid},
+    {"disable", Needs::AnyNode, "", "disable a node", run_disable},
+    {"enable", Needs::AnyNode, "", "enable a node", run_enable},
+    {"stop", Needs::AnyNode, "", "stop a node", run_stop},
+    {"continue", Needs::AnyNode, "", "continue a stopped node", run_continue},
+    {"ban", Needs::AnyNode, "<bantime>", "ban a node", run_ban},
+    {"unban", Needs::AnyNode, "", "unban a node", run_unban},
+    {"shutdown", Needs::AnyNode, "", "shutdown the daemon", run_shutdown},
+    {"recover", Needs::AnyNode, "", "force recovery", run_recover},
+    {"sync", Needs::AnyNode, "", "run ip reallocation (deprecated)", run_ipreallocate},
+    {"ipreallocate", Needs::AnyNode, "", "run ip reallocation", run_ipreallocate},
+    {"listnodes", Needs::Nothing, "", "list nodes in the cluster", run_listnodes},
+    {"wipedb", Needs::OwnNode, "<dbname|dbid>", "wipe the contents of a database.", run_wipedb},
+    {"leader", Needs::AnyNode, "", "show the pnn of the leader", run_leader},
+    {"getreclock", Needs::AnyNode, "", "get cluster lock file", run_getreclock},
+    {"setdbreadonly", Needs::AnyNode, "<dbname|dbid>", "enable readonly records", run_setdbreadonly},
+    {"pfetch", Needs::OwnNode, "<dbname|dbid> <key>", "fetch record from persistent database", run_pfetch},
+    {"pstore", Needs::OwnNode, "<dbname|dbid> <key> <value>", "write record to persistent database", run_pstore},
+    {"pdelete", Needs::OwnNode, "<dbname|dbid> <key>", "delete record from persistent database", run_pdelete},
+    {"ptrans", Needs::OwnNode, "<dbname|dbid> [<file>]", "update a persistent database (from file or stdin)", run_ptrans},
+    {"readkey", Needs::OwnNode, "<dbname|dbid> <key> [readonly]", "read value of a database key", run_readkey},
+    {"writekey", Needs::OwnNode, "<dbname|dbid> <key> <value>", "write value for a database key", run_writekey},
+    {"deletekey", Needs::OwnNode, "<dbname|dbid> <key>", "delete a database key", run_deletekey},
+    {"getdbseqnum", Needs::OwnNode, "<dbname|dbid>", "get database sequence number", run_getdbseqnum},
+    {"nodestatus", Needs::AnyNode, "[all|<pnn-list>]", "show and return node status", run_nodestatus},
+    {"dbstatistics", Needs::AnyNode, "<dbname|dbid>", "show database statistics", run_dbstatistics},
+    {"keygen", Needs::Nothing, "[<file>]", "make the key that the nodes share (cluster.key)", run_keygen, false},
+});
+
+}  // namespace
+
+std::span<const Verb> all_verbs() { return kVerbs; }
+
+const Verb* find_verb(std::string_view name) {
+  for (const Verb& verb : kVerbs) {
+    if (verb.name == name) return &verb;
+  }
+  return nullptr;
+}
+
+std::string usage_text(const std::string& program) {
+  std::string text = fmt::format(
+      "Usage: {0} [OPTION...] VERB [ARGUMENT...]\n"
+      "  -n, --node=N|all         the node to ask (default: this one)\n"
+      "  -t, --timelimit=SEC      time limit of one request (10)\n"
+      "  -T, --maxruntime=SEC     time limit of the command (120, or $CTDB_TIMEOUT)\n"
+      "  -X, -Y                   machine readable output\n"
+      "  -x, --separator=CHAR     separator of machine readable output (|)\n"
+      "      --json               output as JSON\n"
+      "  -v, --verbose            more output\n"
+      "  -d, --debug=LEVEL        accepted\n"
+      "      --socket=PATH        the daemon's socket ($CTDB_SOCKET, /run/tdbmesh/ctdbd.socket,\n"
+      "                           /run/ctdb/ctdbd.socket)\n"
+      "      --config-dir=DIR     where the nodes file and cluster.key are (/etc/tdbmesh, /etc/ctdb)\n"
+      "  -?, --help               this text\n\n"
+      "Verbs:\n",
+      program);
+  for (const Verb& verb : kVerbs) text += fmt::format("  {:<15} {:<28}  {}\n", verb.name, verb.arguments, verb.help);
+  return text;
+}
+
+tl::unexpected<Failure> wrong_usage(const Invocation& in, std::string_view verb) {
+  const Verb* known = find_verb(verb);
+  return fail(fmt::format("Usage: {} {}{}{}", in.options.program, verb, known->arguments.empty() ? "" : " ", known->arguments));
+}
+
+}  // namespace tdbmesh::ctl
