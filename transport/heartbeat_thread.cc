@@ -153,7 +153,7 @@ Result<> HeartbeatThread::Impl::start() {
   if (wake_fd_ < 0 || control_fd_ < 0) return system_failure("cannot start the heartbeat thread");
   context_ = zmq_ctx_new();
   if (context_ == nullptr) return system_failure("cannot start ZeroMQ");
-  realtime_ = realtime_is_allowed();
+  realtime_ = options_.realtime && realtime_is_allowed();
   if (realtime_) {
     zmq_ctx_set(context_, ZMQ_THREAD_SCHED_POLICY, SCHED_FIFO);
     zmq_ctx_set(context_, ZMQ_THREAD_PRIORITY, kPriority);
@@ -176,7 +176,9 @@ Result<> HeartbeatThread::Impl::start() {
   if (auto bound = bind_receiver(receiver_, options_.address, options_.port); !bound) return bound;
 
   std::string class_name = "SCHED_FIFO 10";
-  if (!realtime_) {
+  if (!options_.realtime) {
+    class_name = "ordinary priority, as configured";
+  } else if (!realtime_) {
     // Whether niceness is allowed shows best by asking for it, which the thread does itself.
     rlimit limit{};
     const bool nice = geteuid() == 0 || (getrlimit(RLIMIT_NICE, &limit) == 0 && limit.rlim_cur >= 40);
@@ -238,7 +240,7 @@ void HeartbeatThread::Impl::become_urgent() {
     sched_param wanted{};
     wanted.sched_priority = kPriority;
     pthread_setschedparam(pthread_self(), SCHED_FIFO, &wanted);
-  } else {
+  } else if (options_.realtime) {
     setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), -20);
   }
 }

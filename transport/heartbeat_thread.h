@@ -38,6 +38,7 @@ struct HeartbeatOptions {
   std::vector<PeerAddress> peers;  // an entry for `self` is skipped
   std::optional<ClusterKey> key;
   Timing timing;
+  bool realtime = true;  // false: ordinary scheduling, nothing is asked of the system
   // EventLoop::turns(): grows while the event loop makes progress. Must outlive the thread. Without one
   // (empty) the loop counts as always alive.
   std::function<std::uint64_t()> loop_turns;

@@ -43,6 +43,7 @@ struct ConfigPaths {
 };
 
 enum class QuorumChoice { Majority, Lock, None };
+enum class Security { Default, Curve, None };  // Default: curve if there is a key or a node off loopback
 
 struct Config {
   ConfigPaths paths;
@@ -74,6 +75,7 @@ struct Config {
   bool start_as_disabled = false;
   bool realtime_scheduling = true;
   // [transport]
+  Security security = Security::Default;
   std::uint16_t port = 4379;
   std::optional<ClusterKey> key;  // none: connections are not encrypted
 
@@ -101,9 +103,8 @@ using IsLocal = std::function<bool(const std::string& address)>;
 [[nodiscard]] Result<ctdb::Tunables> parse_tunables(std::string_view text, const std::string& origin,
                                                     std::vector<std::string>& notices);
 // Applies the options of tdbmesh.conf (`ours`) or ctdb.conf to `config`. Returns `node address`, or empty.
-// `key_wanted` becomes false for security = none.
 [[nodiscard]] Result<std::string> parse_options(std::string_view text, const std::string& origin, bool ours,
-                                                Config& config, bool& key_wanted);
+                                                Config& config);
 
 // "NOTICE", "notice", "3" -> 3. nullopt if it is no level.
 [[nodiscard]] std::optional<std::int32_t> parse_debug_level(std::string_view text);
