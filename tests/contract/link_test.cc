@@ -32,8 +32,8 @@ TYPED_TEST(LinkContract, MessagesArriveInOrderWithSenderAndKind) {
   for (int i = 0; i < 2000; ++i) {
     sent.push_back(fmt::format("message {}", i));
     network.link(0).send(kOne, MessageKind::Record, sent.back());
-    // The queue of this network is short: keep within it.
-    ASSERT_TRUE(network.until([&] { return network.heard(1).bodies().size() + 40 > sent.size(); }));
+    // The queue of this network is short: keep well within it, since room is given back in batches.
+    ASSERT_TRUE(network.until([&] { return network.heard(1).bodies().size() + 20 > sent.size(); }));
   }
   ASSERT_TRUE(network.until([&] { return network.heard(1).bodies().size() == sent.size(); }));
   EXPECT_EQ(network.heard(1).bodies(), sent);
