@@ -141,11 +141,13 @@ void ClientServer::accept_clients() {
     client->fd = fd;
     client->framer = ctdb::PacketFramer(limits_.packet_bytes);
     clients_.emplace(id, std::move(client));
+    ++counters_.accepted;
     listener_.on_connect(id, peer.pid);
   }
 }
 
 void ClientServer::pause_accepting() {
+  ++counters_.accept_pauses;
   loop_.modify(listen_fd_, 0);
   accept_again_ = loop_.after(kAcceptPause, [this] { loop_.modify(listen_fd_, EPOLLIN); });
 }
@@ -182,7 +184,10 @@ void ClientServer::read_from(Client& client) {
       if (!packet) break;
       listener_.on_packet(client.id, *packet);
     }
-    if (client.framer.broken() && !client.closing) return begin_close(client);
+    if (client.framer.broken() && !client.closing) {
+      ++counters_.broken_streams;
+      return begin_close(client);
+    }
     if (static_cast<std::size_t>(count) < read_buffer_.size()) return;
   }
 }
@@ -193,6 +198,7 @@ void ClientServer::send(ClientId id, Bytes packet) {
   if (client == nullptr || client->closing) return;
   if (client->output.size() >= limits_.queued_packets ||
       client->output_bytes + packet.size() > limits_.queued_bytes) {
+    ++counters_.over_limit;
     return begin_close(*client);
   }
   client->output_bytes += packet.size();

@@ -44,6 +44,14 @@ class ClientServer {
     std::size_t queued_bytes = std::size_t{1024} * 1024 * 1024;  // unread, per client
   };
 
+  // Since the start; for statistics and for a log line now and then.
+  struct Counters {
+    std::uint64_t accepted = 0;
+    std::uint64_t broken_streams = 0;   // disconnected for a length that cannot be, or over packet_bytes
+    std::uint64_t over_limit = 0;       // disconnected for what they left unread
+    std::uint64_t accept_pauses = 0;    // times that the process was out of descriptors or memory
+  };
+
   // Listens at `path` (mode 0600, at most 107 bytes). A socket file that nobody answers on is replaced;
   // Fault::Exists if somebody does or if it is no socket. `loop` and `listener` must outlive the server.
   [[nodiscard]] static Result<std::unique_ptr<ClientServer>> create(EventLoop& loop, std::string path,
@@ -67,6 +75,7 @@ class ClientServer {
   // 0 for a client that is gone.
   [[nodiscard]] std::size_t queued_bytes(ClientId client) const;
   [[nodiscard]] std::size_t client_count() const { return clients_.size(); }
+  [[nodiscard]] const Counters& counters() const { return counters_; }
   [[nodiscard]] const std::string& path() const { return path_; }
 
  private:
@@ -99,6 +108,7 @@ class ClientServer {
   std::string path_;
   ClientListener& listener_;
   Limits limits_;
+  Counters counters_;
   int listen_fd_ = -1;
   std::uint64_t socket_device_ = 0;  // of the file that we made
   std::uint64_t socket_inode_ = 0;

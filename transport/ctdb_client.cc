@@ -137,7 +137,7 @@ void Client::take(Packet packet) {
 
 template <class Done>
 Result<> Client::read_until(Instant deadline, Done done) {
-  std::vector<char> buffer(64 * 1024);
+  std::array<char, 16 * 1024> buffer;
   while (!done()) {
     if (fd_ < 0) return failure(Fault::Unreachable, fmt::format("not connected to {}", path_));
     pollfd waiting{fd_, POLLIN, 0};

@@ -211,6 +211,7 @@ TEST_F(ClientServerTest, LengthZeroClosesTheConnectionAfterThePacketsBeforeIt) {
   EXPECT_EQ(listener_.packets[last()].size(), 1u);
   EXPECT_TRUE(raw.ended());
   EXPECT_EQ(server_->client_count(), 0u);
+  EXPECT_EQ(server_->counters().broken_streams, 1u);
 }
 
 TEST_F(ClientServerTest, PacketOverTheLimitClosesOnlyItsOwnConnection) {
@@ -281,6 +282,7 @@ TEST_F(ClientServerTest, SlowReaderIsDisconnectedAtThePacketLimitAndOthersAreSer
     return !listener_.disconnected.empty();
   });
   EXPECT_THAT(listener_.disconnected, ElementsAre(slow_id));
+  EXPECT_EQ(server_->counters().over_limit, 1u);
   EXPECT_GT(sent, 100);  // the limit counts what the kernel did not take
   server_->send(last(), packet);
   Bytes got;
