@@ -94,12 +94,10 @@ class Commits {
     Instant since{};
     bool reported = false;
   };
-  // The sequencer's memory of its last commit, to recognise it when it is sent again.
+  // The sequencer's memory of the last commit of this view, to recognise it when a client sends it again.
   struct Last {
-    Pnn origin{};
-    std::uint64_t id = 0;
     std::uint64_t seqnum = 0;
-    Bytes content;
+    std::vector<RecordEntry> entries;
   };
   struct Attached {
     Database* database = nullptr;
@@ -130,20 +128,26 @@ class Commits {
   [[nodiscard]] bool frozen() const { return accepted_.generation > view_.generation; }
   [[nodiscard]] bool may_commit() const { return view_.contains(self_) && !frozen(); }
   CommitActions finish(Instant now);
+  void refuse(CommitId id, std::string text);
   void begin(CommitId id, Local local);
   void send_local(CommitId id, Local& local);
+  void send_held();
   void commit_volatile(CommitId id, Database& database, const RecordBuffer& buffer);
   void answer(CommitId id, std::int32_t status, std::string text);
   void send(Pnn to, DatabaseId id, commit::Body body);
   void dispatch(Pnn from, DatabaseId id, const commit::Body& body, Instant now);
   void deliver(Parked parked, Instant now);
+  void deliver_parked(Instant now);
+  void park(Parked parked);
+  void on_pull(Pnn from, DatabaseId id, const commit::Pull& pull);
   void on_request(Pnn from, DatabaseId id, Attached& attached, const commit::Request& request, Instant now);
+  void submit(DatabaseId id, Attached& attached, Ticket ticket, bool replace_all);
   void on_write(Pnn from, DatabaseId id, Attached& attached, const commit::Write& write);
   void on_durable_elsewhere(Pnn from, DatabaseId id, Attached& attached, const commit::Durable& durable, Instant now);
   void on_done(const commit::Done& done);
   void on_pull_data(Pnn from, DatabaseId id, Attached& attached, const commit::PullData& data, Instant now);
   void start_next(DatabaseId id, Attached& attached, Instant now);
-  void end_fetch(DatabaseId id, Attached& attached, std::string reason);
+  void fail_fetch(DatabaseId id, Attached& attached, std::string reason);
 
   Pnn self_;
   CommitSettings settings_;

@@ -1,0 +1,185 @@
+#include "db/commit_messages.h"
+
+#include "db/base/match.h"
+#include "db/base/pack.h"
+
+namespace tdbmesh {
+
+namespace {
+
+using namespace commit;
+
+// [tag, term, serial, database, [fields...]]. The tag is the message's place in commit::Body.
+constexpr std::size_t kEnvelope = 5;
+
+void pack_version(Packer& packer, const CopyVersion& version) {
+  packer.generation(version.generation).u64(version.seqnum);
+}
+
+void pack_entries(Packer& packer, const std::vector<RecordEntry>& entries) {
+  packer.array(entries.size());
+  for (const RecordEntry& entry : entries) {
+    packer.array(6).u64(entry.reqid).bytes(entry.key).u64(entry.header.rsn).pnn(entry.header.dmaster);
+    packer.u64(entry.header.flags).bytes(entry.value);
+  }
+}
+
+void pack_body(Packer& packer, const Body& body) {
+  std::visit(Match{
+                 [&](const Request& m) {
+                   packer.array(4).u64(m.id).flag(m.replace_all).u64(m.seqnum);
+                   pack_entries(packer, m.entries);
+                 },
+                 [&](const Write& m) {
+                   packer.array(3).u64(m.seqnum).flag(m.replace_all);
+                   pack_entries(packer, m.entries);
+                 },
+                 [&](const Durable& m) { packer.array(1).u64(m.seqnum); },
+                 [&](const Done& m) {
+                   packer.array(3).u64(m.id).u64(static_cast<std::uint32_t>(m.status)).bytes(m.text);
+                 },
+                 [&](const Pull& m) {
+                   packer.array(5).u64(m.id);
+                   pack_version(packer, m.have);
+                   packer.u64(m.position);
+                 },
+                 [&](const PullData& m) {
+                   packer.array(9).u64(m.id);
+                   pack_version(packer, m.version);
+                   packer.flag(m.difference).flag(m.done).u64(m.position).u64(m.next);
+                   pack_entries(packer, m.entries);
+                 },
+                 [&](const PullRefused& m) { packer.array(2).u64(m.id).bytes(m.reason); },
+             },
+             body);
+}
+
+class BodyReader {
+ public:
+  explicit BodyReader(Unpacker& in) : in_(in) {}
+
+  void fields(std::size_t count) {
+    if (in_.array(count) != count) in_.fail();
+  }
+  CopyVersion version() {
+    const Generation generation = in_.generation();
+    return {generation, in_.u64()};
+  }
+  std::string text() {
+    const BytesView text = in_.bytes();
+    if (text.size() > 4096) in_.fail();
+    return std::string(text);
+  }
+  std::vector<RecordEntry> entries() {
+    std::vector<RecordEntry> read;
+    const std::size_t count = in_.array(kMaxCommitEntries);
+    for (std::size_t i = 0; i < count && in_.ok(); ++i) {
+      RecordEntry entry;
+      fields(6);
+      entry.reqid = in_.u32();
+      entry.key = Bytes(in_.bytes());
+      entry.header.rsn = in_.u64();
+      entry.header.dmaster = in_.pnn();
+      entry.header.flags = in_.u32();
+      entry.value = Bytes(in_.bytes());
+      if (entry.key.empty() || entry.key.size() > kMaxKeySize || entry.value.size() > kMaxValueSize) in_.fail();
+      read.push_back(std::move(entry));
+    }
+    return read;
+  }
+
+  Body read(std::uint64_t tag) {
+    switch (tag) {
+      case 0: {
+        Request m;
+        fields(4);
+        m.id = in_.u64();
+        m.replace_all = in_.flag();
+        m.seqnum = in_.u64();
+        m.entries = entries();
+        return m;
+      }
+      case 1: {
+        Write m;
+        fields(3);
+        m.seqnum = in_.u64();
+        m.replace_all = in_.flag();
+        m.entries = entries();
+        return m;
+      }
+      case 2:
+        fields(1);
+        return Durable{in_.u64()};
+      case 3: {
+        Done m;
+        fields(3);
+        m.id = in_.u64();
+        m.status = static_cast<std::int32_t>(in_.u32());
+        m.text = text();
+        return m;
+      }
+      case 4: {
+        Pull m;
+        fields(5);
+        m.id = in_.u64();
+        m.have = version();
+        m.position = in_.u64();
+        return m;
+      }
+      case 5: {
+        PullData m;
+        fields(9);
+        m.id = in_.u64();
+        m.version = version();
+        m.difference = in_.flag();
+        m.done = in_.flag();
+        m.position = in_.u64();
+        m.next = in_.u64();
+        m.entries = entries();
+        return m;
+      }
+      case 6: {
+        PullRefused m;
+        fields(2);
+        m.id = in_.u64();
+        m.reason = text();
+        return m;
+      }
+      default:
+        in_.fail();
+        return Durable{};
+    }
+  }
+
+ private:
+  Unpacker& in_;
+};
+
+}  // namespace
+
+Bytes encode_commit_message(const CommitMessage& message) {
+  Packer packer;
+  packer.array(kEnvelope).u64(message.body.index()).generation(message.generation).u64(number(message.database));
+  pack_body(packer, message.body);
+  return std::move(packer).take();
+}
+
+Result<CommitMessage> decode_commit_message(BytesView bytes) {
+  Unpacker in(bytes);
+  CommitMessage message;
+  if (in.array(kEnvelope) != kEnvelope) in.fail();
+  const std::uint64_t tag = in.u64();
+  message.generation = in.generation();
+  message.database = DatabaseId{in.u32()};
+  message.body = BodyReader(in).read(tag);
+  if (!in.finished()) return failure(Fault::Malformed, "a commit message that does not decode");
+  return message;
+}
+
+std::string_view name_of(const commit::Body& body) {
+  static constexpr std::string_view kNames[] = {"COMMIT_REQUEST", "COMMIT_WRITE", "DURABLE",     "COMMIT_DONE",
+                                                "PULL",           "PULL_DATA",    "PULL_REFUSED"};
+  return kNames[body.index()];
+}
+
+}  // namespace tdbmesh
