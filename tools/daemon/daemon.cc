@@ -1,0 +1,371 @@
+#include "tools/daemon/daemon.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "db/chain_waiter.h"
+#include "db/commit_worker_thread.h"
+#include "db/gate.h"
+#include "db/lmdb_store.h"
+#include "recovery/state_file.h"
+#include "tools/daemon/node.h"
+#include "transport/client_server.h"
+#include "transport/event_loop.h"
+#include "transport/heartbeat_thread.h"
+#include "transport/zmq_mesh.h"
+
+namespace tdbmesh {
+namespace {
+
+// An orderly end hands over what it can; when the others do not answer it must still come to an end.
+constexpr Duration kShutdownLimit = seconds(10);
+constexpr Duration kMaintainEvery = seconds(10);
+
+std::uint64_t boot_nanoseconds(Instant t) {
+  if (t <= Instant{}) return 0;
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds(t.time_since_epoch()).count());
+}
+
+}  // namespace
+
+class Daemon::Impl final : public NodeEnvironment, public ClientListener, public LinkListener {
+ public:
+  explicit Impl(DaemonSetup setup) : setup_(std::move(setup)) {}
+
+  ~Impl() override {
+    // The heartbeat thread goes first: it must not renew the gate of a daemon that is half gone.
+    heartbeats_.reset();
+    if (gate_) gate_->close();
+    node_.reset();
+    mesh_.reset();
+    server_.reset();
+    if (signal_fd_ >= 0) ::close(signal_fd_);
+    if (owns_pid_file_) ::unlink(setup_.pid_path.c_str());
+  }
+
+  Result<void> start();
+  int run();
+
+  // NodeEnvironment
+  Link& link() override { return *mesh_; }
+  DatabaseStore& store() override { return *store_; }
+  CommitWorker& commit_worker() override { return *worker_; }
+  std::optional<HeartbeatTable> heartbeats() override {
+    std::optional<HeartbeatTable> table = heartbeats_->snapshot(loop_->now());
+    if (table) tell_mesh(*table);
+    return table;
+  }
+  void with_heartbeats(const std::function<void(HeartbeatCore&)>& use) override {
+    heartbeats_->with_core([&](HeartbeatCore& core) { use(core); });
+  }
+  void permit_gate(Generation generation) override { heartbeats_->permit_gate(generation); }
+  void close_gate() override { heartbeats_->close_gate(); }
+  Instant gate_until() const override {
+    return Instant{std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(gate_->open_until()))};
+  }
+  void peer_lost(Pnn peer) override { mesh_->reset_peer(peer); }
+  void persist(std::uint64_t ticket, Bytes state) override { state_->write(std::move(state), ticket); }
+  void wait_chain(DatabaseId database, Bytes key) override;
+  void send_to_client(ClientId client, Bytes packet) override { server_->send(client, std::move(packet)); }
+  void close_client(ClientId client) override { server_->close(client); }
+  void try_cluster_lock() override {}
+  void release_cluster_lock() override {}
+  bool process_exists(std::int32_t pid) const override { return ::kill(pid, 0) == 0 || errno == EPERM; }
+  double wall_clock() const override {
+    timespec t{};
+    clock_gettime(CLOCK_REALTIME, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) / 1e9;
+  }
+  void log(LogLevel level, const std::string& text) override { setup_.log(level, text); }
+  void set_debug_level(std::int32_t level) override { setup_.set_debug_level(level); }
+  void exit() override { loop_->stop(); }
+
+  // ClientListener
+  void on_connect(ClientId client, std::int32_t pid) override {
+    in_turn([&] { node_->on_client_connect(client, pid); });
+  }
+  void on_packet(ClientId client, BytesView packet) override {
+    in_turn([&] { node_->on_client_packet(client, packet); });
+  }
+  void on_disconnect(ClientId client) override {
+    in_turn([&] { node_->on_client_gone(client); });
+  }
+
+  // LinkListener: the mesh's, passed on inside a turn of the node.
+  void on_message(Pnn from, Incarnation incarnation, MessageKind kind, BytesView body) override {
+    in_turn([&] { node_->on_message(from, incarnation, kind, body); });
+  }
+  void on_gap(Pnn peer) override {
+    in_turn([&] { node_->on_gap(peer); });
+  }
+  void on_reset(Pnn peer) override {
+    in_turn([&] { node_->on_reset(peer); });
+  }
+
+ private:
+  template <class Event>
+  void in_turn(Event&& event) {
+    if (!turn_open_) {
+      turn_open_ = true;
+      node_->begin_turn(loop_->now());
+      loop_->defer([this] { end_turn(); });
+    }
+    event();
+  }
+  void end_turn() {
+    turn_open_ = false;
+    node_->end_turn();
+    const Instant next = node_->next_wake();
+    if (next == wake_at_ && wake_at_ > loop_->now()) return;
+    loop_->cancel(wake_);
+    wake_at_ = next;
+    wake_ = loop_->at(next, [this] {
+      wake_at_ = kNever;
+      in_turn([] {});
+    });
+  }
+  void tell_mesh(const HeartbeatTable& table);
+  Result<Incarnation> begin_incarnation(recovery::PersistedState& state);
+  Result<void> write_pid_file();
+  Result<void> watch_parts();
+  Result<void> watch_signals();
+  void on_signal();
+  void maintain();
+  void on_state_failure(const Error& error);
+
+  DaemonSetup setup_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<GateKeeper> gate_;
+  std::unique_ptr<recovery::StateFile> state_;
+  std::unique_ptr<LmdbStore> store_;
+  std::unique_ptr<CommitWorkerThread> worker_;
+  std::unique_ptr<ChainWaiter> chain_waiter_;
+  std::unique_ptr<HeartbeatThread> heartbeats_;
+  std::unique_ptr<ZmqMesh> mesh_;
+  std::unique_ptr<Node> node_;
+  std::unique_ptr<ClientServer> server_;
+  std::map<std::pair<DatabaseId, std::uint32_t>, std::set<Bytes>> waiting_for_chain_;
+  bool turn_open_ = false;
+  EventLoop::Timer wake_;
+  Instant wake_at_ = kNever;
+  int signal_fd_ = -1;
+  bool owns_pid_file_ = false;
+  bool shutting_down_ = false;
+  int exit_status_ = 0;
+};
+
+Result<void> Daemon::Impl::start() {
+  Result<std::unique_ptr<GateKeeper>> gate = GateKeeper::open(setup_.gate_path);
+  if (!gate) return tl::unexpected<Error>(gate.error());
+  gate_ = std::move(*gate);
+
+  Result<std::unique_ptr<recovery::StateFile>> file = recovery::StateFile::open(setup_.state_path);
+  if (!file) return tl::unexpected<Error>(file.error());
+  state_ = std::move(*file);
+  recovery::PersistedState state;
+  const Result<Incarnation> incarnation = begin_incarnation(state);
+  if (!incarnation) return tl::unexpected<Error>(incarnation.error());
+
+  Result<std::unique_ptr<EventLoop>> loop = EventLoop::create();
+  if (!loop) return tl::unexpected<Error>(loop.error());
+  loop_ = std::move(*loop);
+  if (Result<void> done = watch_signals(); !done) return done;
+
+  LmdbStoreConfig store;
+  store.volatile_dir = setup_.volatile_dir;
+  store.persistent_dir = setup_.persistent_dir;
+  store.gate_path = setup_.gate_path;
+  store.pnn = setup_.node.self();
+  Result<std::unique_ptr<LmdbStore>> opened = LmdbStore::create(store);
+  if (!opened) return tl::unexpected<Error>(opened.error());
+  store_ = std::move(*opened);
+  worker_ = std::make_unique<CommitWorkerThread>(*store_);
+  chain_waiter_ = std::make_unique<ChainWaiter>(*store_);
+
+  HeartbeatOptions beat;
+  beat.self = setup_.node.self();
+  beat.incarnation = *incarnation;
+  beat.address = setup_.address;
+  beat.port = static_cast<std::uint16_t>(setup_.port + 1);
+  beat.peers = setup_.peers;
+  beat.key = setup_.key;
+  beat.timing = setup_.node.control.timing;
+  beat.loop_turns = [loop = loop_.get()] { return loop->turns(); };
+  beat.write_gate = [gate = gate_.get()](Instant open_until, Generation generation) {
+    if (open_until <= Instant{}) return gate->close();
+    gate->set_open_until(boot_nanoseconds(open_until), client_generation(generation));
+  };
+  Result<std::unique_ptr<HeartbeatThread>> heartbeats = HeartbeatThread::start(std::move(beat));
+  if (!heartbeats) return tl::unexpected<Error>(heartbeats.error());
+  heartbeats_ = std::move(*heartbeats);
+  log(LogLevel::Info, "heartbeat thread: " + heartbeats_->scheduling());
+
+  MeshOptions mesh;
+  mesh.self = setup_.node.self();
+  mesh.incarnation = *incarnation;
+  mesh.address = setup_.address;
+  mesh.port = setup_.port;
+  mesh.peers = setup_.peers;
+  mesh.key = setup_.key;
+  mesh.report = [this](const std::string& line) { log(LogLevel::Warning, line); };
+  Result<std::unique_ptr<ZmqMesh>> link = ZmqMesh::open(std::move(mesh), *this);
+  if (!link) return tl::unexpected<Error>(link.error());
+  mesh_ = std::move(*link);
+
+  node_ = std::make_unique<Node>(setup_.node, *this, std::move(state));
+  state_->start([this](std::uint64_t ticket) { loop_->post([this, ticket] { in_turn([&] { node_->on_persisted(ticket); }); }); },
+                [this](const Error& error) { loop_->post([this, error] { on_state_failure(error); }); });
+  node_->start(loop_->now());
+  if (Result<void> done = watch_parts(); !done) return done;
+
+  Result<std::unique_ptr<ClientServer>> server = ClientServer::create(*loop_, setup_.socket_path, *this);
+  if (!server) return tl::unexpected<Error>(server.error());
+  server_ = std::move(*server);
+  in_turn([] {});
+  maintain();
+  return write_pid_file();
+}
+
+// Each life has a number of its own, durable before anything is sent under it.
+Result<Incarnation> Daemon::Impl::begin_incarnation(recovery::PersistedState& state) {
+  Result<std::optional<Bytes>> bytes = state_->load();
+  if (!bytes) return tl::unexpected<Error>(bytes.error());
+  if (*bytes) {
+    Result<recovery::PersistedState> decoded = recovery::decode_state(**bytes);
+    if (!decoded) return tl::unexpected<Error>(decoded.error());
+    state = std::move(*decoded);
+  }
+  ++state.incarnation;
+  if (Result<void> written = state_->write_now(encode(state)); !written) return tl::unexpected<Error>(written.error());
+  return state.incarnation;
+}
+
+Result<void> Daemon::Impl::write_pid_file() {
+  std::ofstream out(setup_.pid_path, std::ios::trunc);
+  out << ::getpid() << '\n';
+  out.close();
+  if (!out) return failure(Fault::Io, "cannot write " + setup_.pid_path);
+  owns_pid_file_ = true;
+  return {};
+}
+
+Result<void> Daemon::Impl::watch_signals() {
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&wanted, signal);
+  // Blocked here, before any other thread exists, so that all threads inherit it and none dies of one.
+  if (pthread_sigmask(SIG_BLOCK, &wanted, nullptr) != 0) return system_failure("cannot block signals");
+  ::signal(SIGPIPE, SIG_IGN);
+  signal_fd_ = ::signalfd(-1, &wanted, SFD_NONBLOCK | SFD_CLOEXEC);
+  if (signal_fd_ < 0) return system_failure("cannot watch signals");
+  return loop_->add(signal_fd_, EPOLLIN, [this](std::uint32_t) { on_signal(); });
+}
+
+Result<void> Daemon::Impl::watch_parts() {
+  const auto watch = [&](int fd, std::function<void()> handler) {
+    return loop_->add(fd, EPOLLIN, [handler = std::move(handler)](std::uint32_t) { handler(); });
+  };
+  Result<void> done = watch(mesh_->ready_fd(), [this] { mesh_->process(); });
+  if (done) {
+    done = watch(heartbeats_->wake_fd(), [this] {
+      heartbeats_->take_wake();
+      in_turn([&] { node_->on_heartbeats(); });
+    });
+  }
+  if (done) {
+    done = watch(worker_->fd(), [this] {
+      for (const Completion& c : worker_->take()) in_turn([&] { node_->on_durable(c.ticket, c.result); });
+    });
+  }
+  if (done) {
+    done = watch(chain_waiter_->fd(), [this] {
+      for (const ChainWaiter::Free& free : chain_waiter_->take()) {
+        const auto at = waiting_for_chain_.find({free.database, free.chain});
+        if (at == waiting_for_chain_.end()) continue;
+        const std::set<Bytes> keys = std::move(at->second);
+        waiting_for_chain_.erase(at);
+        for (const Bytes& key : keys) in_turn([&] { node_->on_chain_free(free.database, key); });
+      }
+    });
+  }
+  return done;
+}
+
+void Daemon::Impl::wait_chain(DatabaseId database, Bytes key) {
+  const std::shared_ptr<LmdbDatabase> lmdb = store_->lmdb(database);
+  if (!lmdb) return;
+  std::set<Bytes>& keys = waiting_for_chain_[{database, lmdb->chain_of(key)}];
+  const bool first = keys.empty();
+  const auto inserted = keys.insert(std::move(key)).first;
+  if (first) chain_waiter_->wait_for(database, *inserted);
+}
+
+void Daemon::Impl::tell_mesh(const HeartbeatTable& table) {
+  for (const PeerHeartbeats& peer : table.peers) {
+    if (peer.incarnation == 0) continue;
+    mesh_->note_incarnation(peer.pnn, peer.incarnation);
+    mesh_->check_counts(peer.pnn, peer.incarnation, peer.link, loop_->now());
+  }
+  heartbeats_->with_core([&](HeartbeatCore& core) {
+    for (const PeerHeartbeats& peer : table.peers) core.set_link_count(peer.pnn, mesh_->sent_count(peer.pnn));
+  });
+}
+
+void Daemon::Impl::on_signal() {
+  signalfd_siginfo info{};
+  while (::read(signal_fd_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
+    if (info.ssi_signo == SIGHUP) {
+      setup_.reopen_log();
+      continue;
+    }
+    if (shutting_down_) continue;
+    shutting_down_ = true;
+    log(LogLevel::Notice, fmt::format("shutting down: signal {}", info.ssi_signo));
+    in_turn([&] { node_->shut_down(); });
+    loop_->after(kShutdownLimit, [this] {
+      log(LogLevel::Warning, "leaving without the others' consent: they did not answer in time");
+      loop_->stop();
+    });
+  }
+}
+
+void Daemon::Impl::on_state_failure(const Error& error) {
+  log(LogLevel::Error, "cannot keep the node's state, so it must stop: " + error.context);
+  exit_status_ = 1;
+  loop_->stop();
+}
+
+void Daemon::Impl::maintain() {
+  store_->maintain();
+  for (const std::string& notice : store_->take_notices()) log(LogLevel::Error, notice);
+  for (const std::string& report : heartbeats_->take_reports()) log(LogLevel::Warning, report);
+  loop_->after(kMaintainEvery, [this] { maintain(); });
+}
+
+int Daemon::Impl::run() {
+  loop_->run();
+  return exit_status_;
+}
+
+Daemon::Daemon(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Daemon::~Daemon() = default;
+
+Result<std::unique_ptr<Daemon>> Daemon::start(DaemonSetup setup) {
+  auto impl = std::make_unique<Impl>(std::move(setup));
+  if (Result<void> started = impl->start(); !started) return tl::unexpected<Error>(started.error());
+  return std::unique_ptr<Daemon>(new Daemon(std::move(impl)));
+}
+
+int Daemon::run() { return impl_->run(); }
+
+}  // namespace tdbmesh

@@ -1,0 +1,35 @@
+#pragma once
+// All that the daemon's shell is told: filled from the configuration files (config.h) by main.cc.
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/daemon/node_config.h"
+#include "tools/daemon/node_environment.h"
+#include "transport/cluster_key.h"
+#include "transport/peer_address.h"
+
+namespace tdbmesh {
+
+struct DaemonSetup {
+  NodeConfig node;
+  std::string address;  // own, numeric
+  std::uint16_t port = 4379;  // heartbeats use the next one
+  std::vector<PeerAddress> peers;
+  std::optional<ClusterKey> key;
+
+  std::string socket_path;
+  std::string pid_path;
+  std::string gate_path;
+  std::string state_path;
+  std::string volatile_dir;
+  std::string persistent_dir;
+
+  std::function<void(LogLevel, const std::string&)> log;
+  std::function<void(std::int32_t)> set_debug_level;
+  std::function<void()> reopen_log;
+};
+
+}  // namespace tdbmesh
