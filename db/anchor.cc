@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::size_t kSharedOffset = 4096;
 constexpr std::size_t kChainsOffset = 8192;
+constexpr off_t kTdbActiveByte = 4;  // whoever opens a TDB "clear if first" empties the file if this byte is not locked
 constexpr std::uint32_t kMaxChainCount = 1u << 20;
 
 // Page 0: constant after creation.
@@ -209,6 +210,14 @@ Result<std::unique_ptr<Anchor>> Anchor::open(const std::string& path, ForBoot bo
       number(database_id(head.name)) != head.database_id) {
     return failure(Fault::StoreCorrupt, path + " is damaged");
   }
+  // A program without the shim that follows the flags of a volatile database would truncate the file under
+  // everybody before it looks at the magic. An OFD lock: it lives as long as this open file, in forked children too.
+  struct flock active {};
+  active.l_type = F_RDLCK;
+  active.l_whence = SEEK_SET;
+  active.l_start = kTdbActiveByte;
+  active.l_len = 1;
+  if (::fcntl(anchor->fd_, F_OFD_SETLK, &active) != 0) return system_failure("cannot lock " + path);
   anchor->from_this_boot_ = boot_id() == head.boot_id;
   if (boot == ForBoot::This && !anchor->from_this_boot_) {
     return failure(Fault::Refused, path + " is from before the last boot: start tdbmeshd first");

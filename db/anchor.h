@@ -4,7 +4,9 @@
 // where its LMDB files are, and carries everything that those processes share outside LMDB: sequence number,
 // epoch, map size and the lock table (chain_locks.h works on it).
 //
-// It does not begin with TDB's magic, so a program without the shim refuses it and changes nothing.
+// It does not begin with TDB's magic, so a program without the shim refuses it and changes nothing. Every opener
+// holds the lock that keeps libtdb from clearing the file first. (libtdb writes a new TDB over any file when it is
+// told to create one; Samba and ctdb never ask for that on a cluster database.)
 //
 // Lifetime: only the daemon creates anchors (tmp file + rename; a reader sees a whole one or none). A lock table
 // is good for one boot of the machine: client opens of an anchor from an earlier boot are refused until the

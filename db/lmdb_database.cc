@@ -165,7 +165,9 @@ struct LmdbDatabase::State {
    public:
     explicit Reading(State& state) : state_(state) {
       state_.check_fork();
-      if (state_.txn != nullptr) {
+      if (state_.anchor->retired() && state_.role != Role::Inspector) {
+        error_ = {Fault::Refused, state_.where() + " was replaced: open it again"};
+      } else if (state_.txn != nullptr) {
         txn_ = state_.txn;
       } else if (auto begun = state_.env->begin_read(); begun) {
         txn_ = *begun;
@@ -407,8 +409,12 @@ Result<std::unique_ptr<LmdbDatabase>> LmdbDatabase::open(const std::string& anch
 
 Result<AnchorSettings> LmdbDatabase::settings_of_files(const std::string& data_dir) {
   const auto id = OpenFiles::id_of(data_dir + "/data.mdb");
-  if (!id) return failure(Fault::NotFound, "no database in " + data_dir);
+  if (!id) return failure(Fault::StoreCorrupt, data_dir + "/data.mdb is missing");
   if (OpenFiles::instance().has(*id)) return failure(Fault::Busy, data_dir + " is open already in this process");
+  struct stat st {};
+  if (::stat((data_dir + "/data.mdb").c_str(), &st) == 0 && st.st_size == 0) {
+    return failure(Fault::StoreCorrupt, data_dir + "/data.mdb is empty");
+  }
   MDB_env* env = nullptr;
   MDB_txn* txn = nullptr;
   MDB_dbi dbi = 0;

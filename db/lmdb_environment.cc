@@ -288,7 +288,6 @@ Result<MDB_txn*> LmdbEnvironment::begin_write(const StopWaiting& stop, bool wait
 
 Result<void> LmdbEnvironment::reserve(std::uint64_t bytes, std::uint64_t changes) {
   pages_promised_ += changes * kPagesPerChange + (bytes + page_size_ - 1) / page_size_ + 1;
-  if (!through_map_) return {};
   return allocate((first_free_page_ + pages_promised_) * page_size_);
 }
 
@@ -304,7 +303,9 @@ Result<void> LmdbEnvironment::allocate(std::uint64_t end) {
   // A whole step if there is room, else exactly what is needed.
   for (const std::uint64_t to : {std::min(std::max(end, begin + step), map_size), end}) {
     if (to <= begin) return {};
-    const int rc = ::posix_fallocate(fd, static_cast<off_t>(begin), static_cast<off_t>(to - begin));
+    // Not posix_fallocate: where the file system cannot do it, that writes into the file beside other writers.
+    int rc = ::fallocate(fd, 0, static_cast<off_t>(begin), static_cast<off_t>(to - begin)) == 0 ? 0 : errno;
+    if (rc == EOPNOTSUPP && !through_map_) rc = 0;  // then a full disk shows at the commit
     if (rc == 0) {
       have.store(to);
       return {};

@@ -47,8 +47,8 @@ class LmdbEnvironment {
   void end_read();
   [[nodiscard]] bool reading() const { return read_depth_ > 0; }
 
-  // --- writing. Takes the writer mutex (Busy if `stop` ends the wait) and begins a transaction with room for
-  // `bytes` of new values in `changes` changes; more room by reserve(). One at a time per thread.
+  // --- writing. Takes the writer mutex (Busy if `stop` ends the wait). Before each change, reserve() makes room for
+  // it in the file: StoreFull then, before anything is touched. One transaction at a time per thread.
   [[nodiscard]] Result<MDB_txn*> begin_write(const StopWaiting& stop, bool wait = true);
   [[nodiscard]] Result<void> reserve(std::uint64_t bytes, std::uint64_t changes);
   [[nodiscard]] Result<void> commit(MDB_txn* txn);  // ends the transaction whatever it returns
