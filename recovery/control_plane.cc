@@ -350,25 +350,21 @@ void ControlPlane::on_lock(const LockStatus& status, Instant now, Actions& out) 
   impl_->event(now, out, [&] { impl_->lock_ = status; });
 }
 
+void ControlPlane::Impl::bump(std::string reason, Pnn failed) {
+  if (!installed_view_) return;  // a new view comes anyway
+  if (reason.size() > kMaxText) reason.resize(kMaxText);
+  bump_from_ = installed_view_->generation;
+  bump_why_ = std::move(reason);
+  bump_failed_ = failed;
+  bumped_at_ = Instant::min();
+}
+
 void ControlPlane::request_bump(std::string reason, Instant now, Actions& out) {
-  impl_->event(now, out, [&] {
-    if (!impl_->installed_view_) return;  // a new view comes anyway
-    if (reason.size() > kMaxText) reason.resize(kMaxText);
-    impl_->bump_from_ = impl_->installed_view_->generation;
-    impl_->bump_why_ = std::move(reason);
-    impl_->bumped_at_ = Instant::min();
-  });
+  impl_->event(now, out, [&] { impl_->bump(std::move(reason), kNoPnn); });
 }
 
 void ControlPlane::report_member(Pnn pnn, std::string reason, Instant now, Actions& out) {
-  impl_->event(now, out, [&] {
-    if (impl_->election_.leading()) {
-      impl_->exclude(pnn, reason);
-    } else {
-      impl_->send(impl_->leader() == kNoPnn ? impl_->self_ : impl_->leader(),
-                  Bump{impl_->accepted_generation(), fmt::format("node {}: {}", number(pnn), reason)});
-    }
-  });
+  impl_->event(now, out, [&] { impl_->bump(std::move(reason), pnn); });
 }
 
 void ControlPlane::request_recovery(Instant now, Actions& out) {

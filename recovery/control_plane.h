@@ -163,7 +163,8 @@ class ControlPlane {
   void on_fenced(Pnn pnn, Incarnation incarnation, Instant now, Actions& out);
   void on_lock(const LockStatus& status, Instant now, Actions& out);
   void request_bump(std::string reason, Instant now, Actions& out);  // from the records
-  // A member's store failed or a commit was not durable in time: the node is left out, with this reason.
+  // A member's store failed or a commit was not durable in time: it is left out for a while, with this reason
+  // (if it is the leader, it hands over and is left out by the next one). May be this node itself.
   void report_member(Pnn pnn, std::string reason, Instant now, Actions& out);
   void request_recovery(Instant now, Actions& out);  // operator: a new view although nothing changed
   void begin_shutdown(Instant now, Actions& out);    // ShutdownReady follows, at the latest after timing.fence()
@@ -199,6 +200,7 @@ class ControlPlane {
   struct TestHooks {  // planted bugs; never set in production
     bool skip_fence = false;
     bool forget_vote = false;
+    bool skip_carriers = false;
   };
   void set_test_hooks(const TestHooks& hooks);
 

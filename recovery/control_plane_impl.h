@@ -54,6 +54,7 @@ class ControlPlane::Impl {
   void ask_for_newer_view();
   void send_join();
   void run_shutdown();
+  void bump(std::string reason, Pnn failed);
   void run_bump();
   void run_lock();
   void refresh_gate_permission();
@@ -161,6 +162,7 @@ class ControlPlane::Impl {
   std::string join_refused_;
   Generation bump_from_;          // a new view is needed after this one; none: no
   std::string bump_why_;
+  Pnn bump_failed_ = kNoPnn;
   Instant bumped_at_ = Instant::min();
   NodeFlags flags_ = 0;
   std::uint32_t capabilities_ = 0;

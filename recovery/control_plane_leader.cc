@@ -282,6 +282,7 @@ std::string ControlPlane::Impl::broken_proposal(const View& view, const Wanted& 
 void ControlPlane::Impl::exclude(Pnn pnn, const std::string& why) {
   if (pnn == self_) return;
   Excluded& e = excluded_[pnn];
+  if (now_ < e.until) return;
   e.wait = std::clamp<Duration>(e.wait * 2, seconds(1), seconds(60));
   e.until = now_ + e.wait;
   e.why = why;
@@ -342,7 +343,8 @@ void ControlPlane::Impl::run_preparing(const Wanted& w) {
     p.check_at = passed;
     return;
   }
-  if (const std::vector<Pnn> carriers = missing_carriers(p.view, p.reports); !carriers.empty()) {
+  if (const std::vector<Pnn> carriers = missing_carriers(p.view, p.reports);
+      !carriers.empty() && !hooks_.skip_carriers) {
     p.waiting = "waiting for one of nodes " + names(carriers) + ": they may hold commits that nobody here has";
     // Retry when another node appears: only then the answer can change.
     for (const Proposed& m : w.members) {
@@ -489,6 +491,10 @@ void ControlPlane::Impl::on_join(Pnn from, const Join& m) {
 
 void ControlPlane::Impl::on_bump(const Bump& m) {
   if (!election_.leading() || m.generation < accepted_generation()) return;
+  if (m.failed != kNoPnn) {
+    if (m.failed == self_) return transfer(m.reason);
+    return exclude(m.failed, m.reason);
+  }
   if (std::holds_alternative<Steady>(phase_)) recover_why_ = m.reason;
 }
 

@@ -99,9 +99,15 @@ void ControlPlane::Impl::run_election() {
 
 void ControlPlane::Impl::apply(ElectionOutcome outcome) {
   if (outcome.persist) {
-    const std::uint64_t ticket = hooks_.forget_vote ? durable_ticket_ : persist();
+    // The planted bug: a vote given before it is durable.
+    const std::uint64_t ticket = hooks_.forget_vote && outcome.vote_for ? durable_ticket_ : persist();
     if (outcome.vote_for) {
-      waiting_.push_back({ticket, *outcome.vote_for, Voted{state_.term, state_.term, true, std::nullopt}});
+      const Voted granted{state_.term, state_.term, true, std::nullopt};
+      if (ticket <= durable_ticket_) {
+        send(*outcome.vote_for, granted);
+      } else {
+        waiting_.push_back({ticket, *outcome.vote_for, granted});
+      }
     } else {
       election_.own_vote_ticket(ticket);
     }
@@ -284,7 +290,7 @@ void ControlPlane::Impl::run_bump() {
   const Pnn current = leader();
   if (current == kNoPnn || (bumped_at_ != Instant::min() && now_ - bumped_at_ < timing_.heartbeat)) return;
   bumped_at_ = now_;
-  send(current, Bump{bump_from_, bump_why_});
+  send(current, Bump{bump_from_, bump_why_, bump_failed_});
 }
 
 // In order: no gate, no addresses, somebody else leads, and a view without this node; then nobody waits for it.

@@ -145,9 +145,10 @@ struct Transfer {  // leader -> successor: stand at once, without pre-vote
   std::uint64_t term = 0;
   friend bool operator==(const Transfer&, const Transfer&) = default;
 };
-struct Bump {  // member -> leader: a new view is needed (record protocol)
+struct Bump {  // member -> leader: a new view is needed (record protocol), perhaps without `failed`
   Generation generation;
   std::string reason;
+  Pnn failed = kNoPnn;
   friend bool operator==(const Bump&, const Bump&) = default;
 };
 struct Retired {  // gate closed, addresses dropped, leaving or stopping: no fence wait needed

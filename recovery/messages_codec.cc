@@ -125,7 +125,7 @@ struct Body {
   void operator()(const Join& m) { out.u64(m.config_epoch).u64(m.file_digest).u64(m.version); }
   void operator()(const JoinRefused& m) { out.bytes(m.reason); }
   void operator()(const Transfer& m) { out.u64(m.term); }
-  void operator()(const Bump& m) { out.generation(m.generation).bytes(m.reason); }
+  void operator()(const Bump& m) { out.generation(m.generation).bytes(m.reason).pnn(m.failed); }
   void operator()(const Retired& m) { out.generation(m.installed).flag(m.leaving); }
   void operator()(const Fenced& m) { out.pnn(m.pnn).u64(m.incarnation); }
 };
@@ -245,6 +245,7 @@ Bump read(Unpacker& in, const Bump&) {
   Bump m;
   m.generation = in.generation();
   m.reason = unpack_text(in, kMaxText);
+  m.failed = in.pnn();
   return m;
 }
 Retired read(Unpacker& in, const Retired&) {

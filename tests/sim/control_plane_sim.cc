@@ -48,6 +48,7 @@ bool run(std::uint64_t seed, const Arguments& arguments, Totals& totals, std::st
   options.heartbeat_hooks.lease_from_arrival = arguments.plant == "lease-from-arrival";
   options.heartbeat_hooks.support_ignores_join = arguments.plant == "support-ignores-join";
   options.plane_hooks.skip_fence = arguments.plant == "skip-fence";
+  options.plane_hooks.skip_carriers = arguments.plant == "skip-carriers";
   options.plane_hooks.forget_vote = arguments.plant == "forget-vote";
   ControlCluster cluster(seed, options);
   const bool fine = cluster.run_with_faults(seconds(arguments.seconds)) &&
