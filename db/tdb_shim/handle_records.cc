@@ -68,17 +68,19 @@ int Handle::store_locked(BytesView key, std::span<const BytesView> parts, StoreM
   if (transaction_.depth > 0 && (transaction_.prepared || !transaction_.changed)) {
     const auto before = db_->fetch(key);
     if (!before) return fail(before.error());
-    if (transaction_.prepared) {
-      // What would have failed anyway fails as ever; everything else comes too late.
-      if (mode == StoreMode::Insert && *before) return fail(TDB_ERR_EXISTS);
-      if (mode == StoreMode::Modify && !*before) return fail(TDB_ERR_NOEXIST);
-      transaction_.poisoned = true;
-      return fail(TDB_ERR_EINVAL);
-    }
     Bytes whole;
     for (const BytesView part : parts) whole.append(part);
-    // Storing what is there is not a change.
-    if (*before != std::optional<Bytes>(std::move(whole)) || db_->seqnum_enabled()) transaction_.changed = true;
+    const bool same = *before == std::optional<Bytes>(std::move(whole));
+    const bool writes = !same || db_->seqnum_enabled();  // storing what is there is not a change
+    if (transaction_.prepared) {
+      // Too late for writes; what would not have written answers as ever.
+      if (mode == StoreMode::Insert && *before) return fail(TDB_ERR_EXISTS);
+      if (mode == StoreMode::Modify && !*before) return fail(TDB_ERR_NOEXIST);
+      if (writes) transaction_.poisoned = true;
+      return same ? 0 : fail(TDB_ERR_EINVAL);
+    }
+    const bool refused = mode == StoreMode::Insert ? before->has_value() : mode == StoreMode::Modify && !*before;
+    if (writes && !refused) transaction_.changed = true;
   }
   const auto stored = db_->store(key, parts, mode);
   return stored ? 0 : fail(stored.error());
