@@ -150,12 +150,13 @@ TEST_F(Heartbeats, WithAnotherKeyAreRefusedAndReported) {
   stranger.key = generate_cluster_key().value();
   const auto one = start(std::move(stranger));
   std::vector<std::string> reports;
-  ASSERT_TRUE(until(*zero, [&](const auto&) {
+  // The address of a caller that was gone at once cannot be had; it calls again.
+  EXPECT_TRUE(until(*zero, [&](const auto&) {
     for (std::string& line : zero->take_reports()) reports.push_back(std::move(line));
-    return !reports.empty();
+    return std::ranges::any_of(reports, [](const std::string& line) {
+      return line.find(MeshNetwork::address(1) + ": does not hold our cluster key") != std::string::npos;
+    });
   }));
-  EXPECT_THAT(reports.front(), testing::HasSubstr(MeshNetwork::address(1)));
-  EXPECT_THAT(reports.front(), testing::HasSubstr("does not hold our cluster key"));
   EXPECT_FALSE(alive(*zero->snapshot(boot_time_now()), Pnn{1}));
 }
 
