@@ -1,0 +1,183 @@
+#include <gtest/gtest.h>
+
+#include "transport/heartbeat_core.h"
+
+namespace tdbmesh {
+namespace {
+
+const Pnn n0{0}, n1{1};
+const Timing kTiming;
+const Generation g1{1, 1}, g2{2, 1};
+
+Instant at(std::int64_t ms) { return Instant(seconds(50) + milliseconds(ms)); }
+
+// Two nodes whose clocks agree and whose messages the test carries by hand.
+struct Pair {
+  HeartbeatCore a{n0, 1, {n1}, kTiming, at(0)};
+  HeartbeatCore b{n1, 1, {n0}, kTiming, at(0)};
+
+  Pair() {
+    for (HeartbeatCore* core : {&a, &b}) {
+      core->set_voters({{n0, n1}, 2, Instant::min()});
+      core->set_support({1, {{n0, {1, g1}}, {n1, {1, g1}}}});
+      Announcement said;
+      said.installed = said.accepted = g1;
+      core->set_announcement(said);
+    }
+    a.permit_gate();
+  }
+  // a's heartbeat of `sent` reaches b then, and b's answer is back at `back`.
+  void exchange(std::int64_t sent, std::int64_t back) {
+    std::vector<OutgoingHeartbeat> out, answers, none;
+    a.note_loop_progress(++turns, at(sent));
+    b.note_loop_progress(turns, at(sent));
+    a.tick(at(sent), out);
+    for (const auto& m : out) b.on_bytes(n0, m.bytes, at(sent), answers);
+    std::vector<OutgoingHeartbeat> own;
+    b.tick(at(sent), own);
+    for (const auto& m : own) a.on_bytes(n1, m.bytes, at(sent), none);
+    for (const auto& m : answers) a.on_bytes(n1, m.bytes, at(back), none);
+  }
+  std::uint64_t turns = 0;
+};
+
+TEST(Heartbeat, TheLeaseCountsFromWhenItWasAskedFor) {
+  Pair pair;
+  pair.exchange(100, 101);
+  pair.exchange(200, 290);
+  EXPECT_EQ(pair.a.gate_until(), at(200) + kTiming.lease);
+}
+
+TEST(Heartbeat, MembershipAloneGivesNoSupport) {
+  Pair pair;
+  pair.b.set_support({2, {{n0, {1, g2}}, {n1, {1, g1}}}});  // a joined anew and has not installed that yet
+  pair.exchange(100, 101);
+  EXPECT_EQ(pair.a.gate_until(), Instant::min());
+  pair.b.set_support({3, {{n0, {2, g1}}, {n1, {1, g1}}}});  // another life of a
+  pair.exchange(200, 201);
+  EXPECT_EQ(pair.a.gate_until(), Instant::min());
+}
+
+TEST(Heartbeat, WhoIsNotSupportedAnyMoreLapses) {
+  Pair pair;
+  pair.exchange(100, 101);
+  pair.b.set_support({2, {{n1, {1, g1}}}});
+  pair.exchange(200, 201);
+  EXPECT_EQ(pair.a.gate_until(), at(100) + kTiming.lease);
+  EXPECT_EQ(pair.b.snapshot(at(250)).peer(n0)->last_supported, at(100));
+}
+
+TEST(Heartbeat, AClosedGateDoesNotOpenByWhatWasAskedBefore) {
+  Pair pair;
+  std::vector<OutgoingHeartbeat> first, answers, out;
+  pair.exchange(100, 101);
+  pair.a.tick(at(200), first);
+  for (const auto& m : first) pair.b.on_bytes(n0, m.bytes, at(200), answers);
+  pair.a.close_gate();
+  pair.a.permit_gate();
+  for (const auto& m : answers) pair.a.on_bytes(n1, m.bytes, at(210), out);
+  EXPECT_EQ(pair.a.gate_until(), Instant::min());
+}
+
+TEST(Heartbeat, ANodeThatStartsCountsEverybodyAsJustSupported) {
+  const HeartbeatCore core(n0, 1, {n1}, kTiming, at(0));
+  EXPECT_EQ(core.snapshot(at(10)).peer(n1)->last_supported, at(0));
+}
+
+TEST(Heartbeat, SilenceIsALossOnlyIfThisThreadWasAwake) {
+  Pair pair;
+  pair.exchange(100, 101);
+  std::vector<OutgoingHeartbeat> out;
+  for (int ms = 200; ms <= 600; ms += 50) pair.a.tick(at(ms), out);
+  EXPECT_TRUE(pair.a.snapshot(at(600)).peer(n1)->alive(at(600), kTiming));
+  EXPECT_FALSE(pair.a.snapshot(at(602)).peer(n1)->alive(at(602), kTiming));
+
+  Pair paused;
+  paused.exchange(100, 101);
+  paused.a.tick(at(2000), out);
+  EXPECT_TRUE(paused.a.snapshot(at(2001)).peer(n1)->alive(at(2001), kTiming));
+}
+
+TEST(Heartbeat, AStalledLoopAsksForNothingAndSaysSo) {
+  Pair pair;
+  pair.exchange(100, 101);
+  std::vector<OutgoingHeartbeat> out, answers;
+  pair.a.tick(at(2200), out);
+  pair.b.note_loop_progress(99, at(2200));
+  for (const auto& m : out) pair.b.on_bytes(n0, m.bytes, at(2200), answers);
+  EXPECT_TRUE(pair.b.snapshot(at(2200)).peer(n0)->stalled);
+  for (const auto& m : answers) EXPECT_FALSE(decode_heartbeat_packet(m.bytes)->answer->supported);
+}
+
+TEST(Heartbeat, AClockThatStoodStillClosesTheGate) {
+  Pair pair;
+  pair.exchange(100, 101);
+  pair.exchange(200, 201);
+  ASSERT_GT(pair.a.gate_until(), at(201));
+  Heartbeat m;
+  m.from = n1;
+  m.incarnation = 1;
+  m.seq = 99;
+  m.sent = at(3000);  // three seconds passed over there, 100 ms here
+  std::vector<OutgoingHeartbeat> out;
+  pair.a.on_bytes(n1, encode(m), at(300), out);
+  EXPECT_EQ(pair.a.gate_until(), Instant::min());
+  EXPECT_EQ(pair.a.snapshot(at(300)).clock_jumps, 1u);
+}
+
+TEST(Heartbeat, TheLockVoteNeverOutlastsTheLockLease) {
+  HeartbeatCore core(n0, 1, {n1}, kTiming, at(0));
+  Announcement said;
+  said.installed = g1;
+  core.set_announcement(said);
+  core.set_support({1, {{n0, {1, g1}}}});
+  core.set_voters({{n0, n1}, 2, at(150)});
+  core.permit_gate();
+  std::vector<OutgoingHeartbeat> out;
+  core.tick(at(100), out);
+  EXPECT_EQ(core.gate_until(), at(150));
+}
+
+TEST(HeartbeatCodec, ComesBackAndRefusesEveryTruncation) {
+  Heartbeat m;
+  m.from = n1;
+  m.incarnation = 3;
+  m.seq = 4;
+  m.sent = at(5);
+  m.loop_age = milliseconds(6);
+  m.stalled = true;
+  m.link = {7, 8};
+  m.hears = {n0, Pnn{2}};
+  m.said.term = 9;
+  m.said.installed = g1;
+  m.said.accepted = g2;
+  m.said.leading = true;
+  m.said.leader = n1;
+  m.said.flags = 2;
+  m.said.addresses = {"10.1.1.1"};
+  const Bytes bytes = encode(m);
+  const auto back = decode_heartbeat_packet(bytes);
+  ASSERT_TRUE(back.has_value());
+  EXPECT_EQ(*back->heartbeat, m);
+  for (std::size_t length = 0; length < bytes.size(); ++length) {
+    EXPECT_FALSE(decode_heartbeat_packet(BytesView(bytes).substr(0, length)).has_value());
+  }
+  HeartbeatAnswer answer{n1, 3, 1, 4, at(5), 9, true, false};
+  EXPECT_EQ(*decode_heartbeat_packet(encode(answer))->answer, answer);
+}
+
+TEST(HeartbeatCodec, BytesOfStrangersAreCountedAndIgnored) {
+  HeartbeatCore core(n0, 1, {n1}, kTiming, at(0));
+  std::vector<OutgoingHeartbeat> out;
+  Heartbeat m;
+  m.from = Pnn{5};
+  m.incarnation = 1;
+  core.on_bytes(Pnn{5}, encode(m), at(1), out);
+  core.on_bytes(n1, encode(m), at(1), out);
+  core.on_bytes(n1, "garbage", at(1), out);
+  EXPECT_EQ(core.malformed(), 3u);
+  EXPECT_TRUE(out.empty());
+}
+
+}  // namespace
+}  // namespace tdbmesh
