@@ -19,13 +19,17 @@
 #include "db/base/random.h"
 #include "tests/fuzz/fuzz.h"
 
+// There with the sanitizers only: they end the program in their own way, and report better if they get the
+// signals first.
+extern "C" __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)());
+
 namespace tdbmesh {
 namespace {
 
 Bytes g_input;
 
 // Only write(2) here: the process is on its way out.
-void print_input(int signal) {
+void print_input() {
   static const char kDigits[] = "0123456789abcdef";
   (void)!write(STDERR_FILENO, "\ninput: ", 8);
   for (const char byte : g_input) {
@@ -34,8 +38,21 @@ void print_input(int signal) {
     (void)!write(STDERR_FILENO, pair, 2);
   }
   (void)!write(STDERR_FILENO, "\n", 1);
+}
+
+void on_signal(int signal) {
+  print_input();
   std::signal(signal, SIG_DFL);
   std::raise(signal);
+}
+
+void print_input_at_death() {
+  std::signal(SIGABRT, on_signal);  // a failed check
+  if (__sanitizer_set_death_callback != nullptr) {
+    __sanitizer_set_death_callback(print_input);
+    return;
+  }
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) std::signal(signal, on_signal);
 }
 
 void run(Bytes input) {
@@ -109,7 +126,7 @@ void run_all() {
 }  // namespace tdbmesh
 
 int main(int argc, char** argv) {
-  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) std::signal(signal, tdbmesh::print_input);
+  tdbmesh::print_input_at_death();
   if (argc == 3 && std::string(argv[1]) == "--write-seeds") {
     int number = 0;
     for (const auto& seed : tdbmesh::fuzz_seeds()) {
