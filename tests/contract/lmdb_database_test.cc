@@ -367,9 +367,9 @@ TEST_P(Lmdb, BigValuesComeAndGoWithoutGrowingForEver) {
 }
 
 TEST_P(Lmdb, MissingOrForeignDataIsCorruptNotEmpty) {
-  make(path, GetParam()).reset();
+  make(path, GetParam(), 1 << 20).reset();  // the file is copied below
   const std::string other = dir / "other.tdb.0";
-  AnchorSettings s = settings_at(other, GetParam());
+  AnchorSettings s = settings_at(other, GetParam(), 1 << 20);
   s.identity = 99;
   ASSERT_TRUE(LmdbDatabase::create(other, s));
   fs::remove(path + ".lmdb/data.mdb");
