@@ -50,7 +50,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
     mesh_.reset();
     server_.reset();
     if (signal_fd_ >= 0) ::close(signal_fd_);
-    if (owns_pid_file_) ::unlink(setup_.pid_path.c_str());
+    remove_pid_file();
   }
 
   Result<void> start();
@@ -137,6 +137,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   void tell_mesh(const HeartbeatTable& table);
   Result<Incarnation> begin_incarnation(recovery::PersistedState& state);
   Result<void> write_pid_file();
+  void remove_pid_file() const;
   Result<void> watch_parts();
   Result<void> watch_signals();
   void on_signal();
@@ -159,7 +160,6 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   EventLoop::Timer wake_;
   Instant wake_at_ = kNever;
   int signal_fd_ = -1;
-  bool owns_pid_file_ = false;
   bool shutting_down_ = false;
   int exit_status_ = 0;
 };
@@ -255,8 +255,13 @@ Result<void> Daemon::Impl::write_pid_file() {
   out << ::getpid() << '\n';
   out.close();
   if (!out) return failure(Fault::Io, "cannot write " + setup_.pid_path);
-  owns_pid_file_ = true;
   return {};
+}
+
+// Only our own: the next daemon may have written its pid before this one was quite gone.
+void Daemon::Impl::remove_pid_file() const {
+  long pid = 0;
+  if (std::ifstream(setup_.pid_path) >> pid && pid == ::getpid()) ::unlink(setup_.pid_path.c_str());
 }
 
 Result<void> Daemon::Impl::watch_signals() {
