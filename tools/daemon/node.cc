@@ -313,10 +313,22 @@ void Node::on_persisted(std::uint64_t ticket) {
   recovery::Actions actions;
   control_.on_persisted(ticket, now_, actions);
   run(std::move(actions));
+  report_durable();
 }
 
 void Node::on_durable(std::uint64_t ticket, const Result<void>& result) {
-  run(commits_.on_durable(ticket, result, now_));
+  durable_.emplace_back(ticket, result);
+  report_durable();
+}
+
+// A write of this view must not count before the view itself does: after a crash the copy would seem newer
+// than the node knows itself to be.
+void Node::report_durable() {
+  while (!durable_.empty() && (control_.installed_view() == nullptr || control_.installed_durable())) {
+    const auto [ticket, result] = std::move(durable_.front());
+    durable_.pop_front();
+    run(commits_.on_durable(ticket, result, now_));
+  }
 }
 
 void Node::on_chain_free(DatabaseId database, BytesView key) { run(records_.chain_free(database, key, now_)); }
