@@ -27,7 +27,7 @@ constexpr std::uint32_t kMaxChainCount = 1u << 20;
 
 // Page 0: constant after creation.
 struct AnchorHead {
-  char magic[16];
+  char magic[sizeof(kAnchorMagic)];
   std::uint32_t format;
   std::uint32_t mutex_size;  // of the C library that laid out the lock table
   std::uint64_t file_size;

@@ -4,9 +4,9 @@
 // where its LMDB files are, and carries everything that those processes share outside LMDB: sequence number,
 // epoch, map size and the lock table (chain_locks.h works on it).
 //
-// It does not begin with TDB's magic, so a program without the shim refuses it and changes nothing. Every opener
-// holds the lock that keeps libtdb from clearing the file first. (libtdb writes a new TDB over any file when it is
-// told to create one; Samba and ctdb never ask for that on a cluster database.)
+// It begins like a TDB of a version that nobody knows, so a program without the shim refuses it and changes
+// nothing, also when it was told to create one. Every opener holds the lock that keeps libtdb from clearing the
+// file first.
 //
 // Lifetime: only the daemon creates anchors (tmp file + rename; a reader sees a whole one or none). A lock table
 // is good for one boot of the machine: client opens of an anchor from an earlier boot are refused until the
@@ -29,7 +29,9 @@
 
 namespace tdbmesh {
 
-inline constexpr char kAnchorMagic[16] = {'t', 'd', 'b', 'm', 'e', 's', 'h', ' ', 'a', 'n', 'c', 'h', 'o', 'r', '\n', '\0'};
+// TDB's own magic, then ours where TDB has its version: libtdb overwrites a file of unknown magic when it is opened
+// with O_CREAT, but refuses one of unknown version whatever the flags.
+inline constexpr char kAnchorMagic[48] = "TDB file\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0tdbmesh anchor\n";
 inline constexpr std::uint32_t kAnchorFormat = 1;
 inline constexpr std::uint32_t kDefaultChainCount = 4096;  // a power of two
 inline constexpr std::uint64_t kRetiredEpoch = ~std::uint64_t{0};
