@@ -414,6 +414,27 @@ std::string transaction_result(tdb_context* t, int (*call)(tdb_context*)) {
   return there ? result(t, rc) : plain_result(rc);
 }
 
+// Calls that make sense on a file of libtdb's own format only; says whether each one failed.
+std::string format_command(tdb_context* t, const Words& w) {
+  const std::string& op = w[0];
+  if (op == "repack") return result(t, tdb_repack(t));
+  if (op == "rescue") return result(t, tdb_rescue(t, [](TDB_DATA, TDB_DATA, void*) {}, nullptr));
+  if (op == "printfreelist") return result(t, tdb_printfreelist(t));
+  if (op == "freelistsize") return result(t, tdb_freelist_size(t));
+  if (op == "dumpall") return tdb_dump_all(t), "error " + std::to_string(tdb_error(t));
+  if (op == "validate") {
+    int entries = 0;
+    return result(t, tdb_validate_freelist(t, &entries));
+  }
+  if (op == "summary") {
+    char* text = tdb_summary(t);
+    const bool none = text == nullptr;
+    std::free(text);
+    return none ? result(t, -1) : "some";
+  }
+  return "?";
+}
+
 std::string handle_command(tdb_context* t, const Words& w) {
   const std::string& op = w[0];
   if (op == "begin") return result(t, tdb_transaction_start(t));
@@ -569,7 +590,7 @@ std::string run(const std::string& line) {
   }
   const auto found = handles.find(w.at(1));
   if (found == handles.end()) return "no handle";
-  for (const auto command : {data_command, lock_command, walk_command, handle_command}) {
+  for (const auto command : {data_command, lock_command, walk_command, format_command, handle_command}) {
     const std::string out = command(found->second, w);
     if (out != "?") return out;
   }
