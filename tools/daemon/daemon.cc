@@ -192,24 +192,6 @@ Result<void> Daemon::Impl::start() {
   worker_ = std::make_unique<CommitWorkerThread>(*store_);
   chain_waiter_ = std::make_unique<ChainWaiter>(*store_);
 
-  HeartbeatOptions beat;
-  beat.self = setup_.node.self();
-  beat.incarnation = *incarnation;
-  beat.address = setup_.address;
-  beat.port = static_cast<std::uint16_t>(setup_.port + 1);
-  beat.peers = setup_.peers;
-  beat.key = setup_.key;
-  beat.timing = setup_.node.control.timing;
-  beat.loop_turns = [loop = loop_.get()] { return loop->turns(); };
-  beat.write_gate = [gate = gate_.get()](Instant open_until, Generation generation) {
-    if (open_until <= Instant{}) return gate->close();
-    gate->set_open_until(boot_nanoseconds(open_until), client_generation(generation));
-  };
-  Result<std::unique_ptr<HeartbeatThread>> heartbeats = HeartbeatThread::start(std::move(beat));
-  if (!heartbeats) return tl::unexpected<Error>(heartbeats.error());
-  heartbeats_ = std::move(*heartbeats);
-  log(LogLevel::Info, "heartbeat thread: " + heartbeats_->scheduling());
-
   MeshOptions mesh;
   mesh.self = setup_.node.self();
   mesh.incarnation = *incarnation;
@@ -223,6 +205,27 @@ Result<void> Daemon::Impl::start() {
   mesh_ = std::move(*link);
 
   node_ = std::make_unique<Node>(setup_.node, *this, std::move(state));
+
+  // From here on the others hear this node; node_->start() says what it is in the same breath. The databases
+  // are opened after that: the thread locks the memory that is mapped when it starts, and maps are large.
+  HeartbeatOptions beat;
+  beat.self = setup_.node.self();
+  beat.incarnation = *incarnation;
+  beat.address = setup_.address;
+  beat.port = static_cast<std::uint16_t>(setup_.port + 1);
+  beat.peers = setup_.peers;
+  beat.key = setup_.key;
+  beat.timing = setup_.node.control.timing;
+  beat.realtime = setup_.realtime;
+  beat.loop_turns = [loop = loop_.get()] { return loop->turns(); };
+  beat.write_gate = [gate = gate_.get()](Instant open_until, Generation generation) {
+    if (open_until <= Instant{}) return gate->close();
+    gate->set_open_until(boot_nanoseconds(open_until), client_generation(generation));
+  };
+  Result<std::unique_ptr<HeartbeatThread>> heartbeats = HeartbeatThread::start(std::move(beat));
+  if (!heartbeats) return tl::unexpected<Error>(heartbeats.error());
+  heartbeats_ = std::move(*heartbeats);
+  log(LogLevel::Info, "heartbeat thread: " + heartbeats_->scheduling());
   state_->start([this](std::uint64_t ticket) { loop_->post([this, ticket] { in_turn([&] { node_->on_persisted(ticket); }); }); },
                 [this](const Error& error) { loop_->post([this, error] { on_state_failure(error); }); });
   node_->start(loop_->now());

@@ -19,6 +19,7 @@ struct DaemonSetup {
   std::uint16_t port = 4379;  // heartbeats use the next one
   std::vector<PeerAddress> peers;
   std::optional<ClusterKey> key;
+  bool realtime = true;  // the heartbeat thread's scheduling
 
   std::string socket_path;
   std::string pid_path;

@@ -48,6 +48,9 @@ void Node::start(Instant now) {
   statistics_.started.seconds = static_cast<std::int64_t>(started_);
   second_ = now + seconds(1);
   seqnums_ = now + milliseconds(tunables_[ctdb::Tunable::SeqnumInterval]);
+  recovery::Actions actions;
+  control_.start(now, actions);
+  run(std::move(actions));
   const auto existing = env_.store().existing();
   if (!existing) env_.log(LogLevel::Error, existing.error().context);
   if (existing) {
@@ -56,9 +59,6 @@ void Node::start(Instant now) {
       if (!opened) env_.log(LogLevel::Error, fmt::format("database {}: {}", name, opened.error().context));
     }
   }
-  recovery::Actions actions;
-  control_.start(now, actions);
-  run(std::move(actions));
   tick_control();
 }
 

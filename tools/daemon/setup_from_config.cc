@@ -55,6 +55,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   setup.port = config.port;
   setup.peers = config.peers();
   setup.key = config.key;
+  setup.realtime = config.realtime_scheduling;
   setup.socket_path = config.paths.runtime_dir + "/ctdbd.socket";
   setup.pid_path = config.paths.runtime_dir + "/ctdbd.pid";
   setup.gate_path = config.paths.runtime_dir + "/gate";

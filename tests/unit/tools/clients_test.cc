@@ -1,0 +1,97 @@
+#include "tools/daemon/clients.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tools/daemon/remote_controls.h"
+
+namespace tdbmesh {
+namespace {
+
+using testing::ElementsAre;
+
+constexpr ClientId kSmbd{1};
+constexpr ClientId kWinbind{2};
+constexpr Srvid kMine{100};
+constexpr Srvid kAll{0xFFFFFFFFFFFFFFFFu};
+
+Clients two_clients() {
+  Clients clients;
+  clients.connect(kSmbd, 4711);
+  clients.connect(kWinbind, 4712);
+  return clients;
+}
+
+TEST(Clients, EachRegistrationGetsACopy) {
+  Clients clients = two_clients();
+  clients.register_srvid(kSmbd, kMine);
+  clients.register_srvid(kWinbind, kMine);
+  clients.register_srvid(kSmbd, kMine);
+  EXPECT_THAT(clients.receivers(kMine), ElementsAre(kSmbd, kWinbind, kSmbd));
+}
+
+TEST(Clients, DeregisteringTakesAwayOneRegistration) {
+  Clients clients = two_clients();
+  clients.register_srvid(kSmbd, kMine);
+  clients.register_srvid(kSmbd, kMine);
+  EXPECT_TRUE(clients.deregister_srvid(kSmbd, kMine));
+  EXPECT_THAT(clients.receivers(kMine), ElementsAre(kSmbd));
+  EXPECT_TRUE(clients.deregister_srvid(kSmbd, kMine));
+  EXPECT_FALSE(clients.deregister_srvid(kSmbd, kMine));
+}
+
+TEST(Clients, WhoListensToAllHearsEverything) {
+  Clients clients = two_clients();
+  clients.register_srvid(kWinbind, kAll);
+  clients.register_srvid(kSmbd, kMine);
+  EXPECT_THAT(clients.receivers(kMine), ElementsAre(kSmbd, kWinbind));
+}
+
+TEST(Clients, ADisconnectForgetsTheClientAndReturnsItsLastWords) {
+  Clients clients = two_clients();
+  clients.register_srvid(kSmbd, kMine);
+  EXPECT_TRUE(clients.register_notify(kSmbd, Srvid{7}, "bye"));
+  EXPECT_FALSE(clients.register_notify(kSmbd, Srvid{7}, "twice"));
+  const auto last_words = clients.disconnect(kSmbd);
+  ASSERT_EQ(last_words.size(), 1u);
+  EXPECT_EQ(last_words[0].data, "bye");
+  EXPECT_TRUE(clients.receivers(kMine).empty());
+  EXPECT_TRUE(clients.with_pid(4711).empty());
+}
+
+TEST(Clients, APidIsKnownByAllItsConnections) {
+  Clients clients = two_clients();
+  clients.connect(ClientId{3}, 4711);
+  clients.register_srvid(ClientId{3}, kMine);
+  EXPECT_TRUE(clients.pid_has_srvid(4711, kMine));
+  EXPECT_FALSE(clients.pid_has_srvid(4712, kMine));
+  clients.disconnect(ClientId{3});
+  EXPECT_FALSE(clients.pid_has_srvid(4711, kMine));
+  EXPECT_THAT(clients.with_pid(4711), ElementsAre(kSmbd));
+}
+
+TEST(RemoteControls, AControlEndsExactlyOnce) {
+  RemoteControls controls;
+  ReplyTo reply;
+  reply.client = kSmbd;
+  const std::uint64_t first = controls.add(Pnn{1}, reply, Instant{seconds(60)});
+  const std::uint64_t second = controls.add(Pnn{2}, reply, Instant{seconds(10)});
+  EXPECT_FALSE(controls.answered(first, Pnn{2}).has_value());  // somebody else cannot answer it
+  EXPECT_TRUE(controls.answered(first, Pnn{1}).has_value());
+  EXPECT_FALSE(controls.answered(first, Pnn{1}).has_value());
+  EXPECT_EQ(controls.next_deadline(), Instant{seconds(10)});
+  EXPECT_EQ(controls.expired(Instant{seconds(10)}).size(), 1u);
+  EXPECT_FALSE(controls.answered(second, Pnn{2}).has_value());
+}
+
+TEST(RemoteControls, ALostNodeEndsAllThatWaitForIt) {
+  RemoteControls controls;
+  controls.add(Pnn{1}, {}, kNever);
+  controls.add(Pnn{1}, {}, kNever);
+  controls.add(Pnn{2}, {}, kNever);
+  EXPECT_EQ(controls.lost(Pnn{1}).size(), 2u);
+  EXPECT_EQ(controls.size(), 1u);
+}
+
+}  // namespace
+}  // namespace tdbmesh
