@@ -157,7 +157,8 @@ RecordActions Ownership::install(const View& view, Instant now) {
     state.out.reset();
     state.copy.reset();
     if (state.vacuum) give_up_vacuum(key, state);
-    const bool had_delegates = !state.delegates.empty();
+    // A revocation that lacked only the chain lock is not over either.
+    const bool had_delegates = !state.delegates.empty() || state.revoke_sent;
     std::erase_if(state.delegates, [&view](Pnn pnn) {
       const Member* member = view.member(pnn);
       return member == nullptr || member->join >= view.generation;

@@ -45,5 +45,30 @@ TEST(OwnershipRuns, OneKeyUnderContention) {
   survive(options, 700);
 }
 
+class RecordPlants : public testing::TestWithParam<Plant> {};
+
+TEST_P(RecordPlants, AreNoticed) {
+  WorldOptions options;
+  options.plant = GetParam();
+  options.keys = 1;
+  // Any view change would repair what a loss broke.
+  if (options.plant == Plant::LossWithoutView) options.crashes = options.view_changes = false;
+  for (unsigned seed = 1; seed <= 3000; ++seed) {
+    options.seed = seed;
+    const std::string noticed = RecordWorld(options).run();
+    if (!noticed.empty()) {
+      RecordProperty("noticed", noticed.substr(0, noticed.find('\n')));
+      return;
+    }
+  }
+  FAIL() << "not noticed in 3000 runs";
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, RecordPlants,
+                         testing::Values(Plant::InstallWithoutLeases, Plant::OldGrantAccepted,
+                                         Plant::MajorityOfAnswers, Plant::ForwardWithoutAfter,
+                                         Plant::KeepsRecordsOnReturn, Plant::LossWithoutView,
+                                         Plant::MigratedFlagLost, Plant::RevokeSkipped));
+
 }  // namespace
 }  // namespace tdbmesh::test

@@ -94,7 +94,7 @@ void RecordWorld::tamper(unsigned from, unsigned to, Bytes body) {
       break;
     case Plant::RequestRepeated:
       if (std::holds_alternative<record::Request>(message.body) && random_.chance(4)) {
-        link.push_back({incarnation, body});
+        link.push_back({incarnation, body, 0});
       }
       break;
     case Plant::PurgeHitsNewer:
@@ -111,7 +111,7 @@ void RecordWorld::tamper(unsigned from, unsigned to, Bytes body) {
     case Plant::RevokeSkipped:
       if (auto* revoke = std::get_if<record::Revoke>(&message.body)) {
         RecordMessage reply{message.generation, message.database, record::Revoked{revoke->key}};
-        links_[{to, from}].push_back({nodes_[to].incarnation, encode_record_message(reply)});
+        links_[{to, from}].push_back({nodes_[to].incarnation, encode_record_message(reply), 0});
         return;
       }
       break;
@@ -120,7 +120,7 @@ void RecordWorld::tamper(unsigned from, unsigned to, Bytes body) {
         record::VacuumAck ack{1, {}};
         for (auto& entry : tomb->entries) ack.entries.push_back({entry.key, entry.rsn, true});
         RecordMessage reply{message.generation, message.database, ack};
-        links_[{to, from}].push_back({nodes_[to].incarnation, encode_record_message(reply)});
+        links_[{to, from}].push_back({nodes_[to].incarnation, encode_record_message(reply), 0});
         return;
       }
       break;
@@ -134,13 +134,27 @@ void RecordWorld::tamper(unsigned from, unsigned to, Bytes body) {
       // The last member's answer is not waited for: somebody answers "nothing" for it.
       if (auto* query = std::get_if<record::Query>(&message.body); query != nullptr && to == options_.nodes - 1) {
         RecordMessage reply{message.generation, message.database, record::Answer{query->key, query->round, false, {}}};
-        links_[{to, from}].push_back({nodes_[to].incarnation, encode_record_message(reply)});
+        links_[{to, from}].push_back({nodes_[to].incarnation, encode_record_message(reply), 0});
       }
       break;
     default:
       break;
   }
-  link.push_back({incarnation, encode_record_message(message)});
+  std::uint64_t version = 0;
+  if (const auto* grant = std::get_if<record::Grant>(&message.body)) {
+    version = version_of(index_of(grant->key), grant->value);
+  }
+  link.push_back({incarnation, encode_record_message(message), version});
+}
+
+std::size_t RecordWorld::index_of(BytesView k) const { return std::stoul(std::string(k.substr(3))); }
+
+// An empty value says not which deletion it is: at best the newest one there is.
+std::uint64_t RecordWorld::version_of(std::size_t k, BytesView value) const {
+  if (!value.empty()) return std::stoull(std::string(value));
+  std::uint64_t version = newest(k);
+  while (!versions_.at(k)[version].removed) --version;
+  return version;
 }
 
 namespace {
@@ -197,7 +211,14 @@ void RecordWorld::deliver(unsigned from, unsigned to) {
     const auto decoded = decode_record_message(packet.body);
     note("{} -> {} {} {} {}", from, to, name_of(decoded->body), decoded->generation.serial, describe(decoded->body));
   }
+  const auto message = decode_record_message(packet.body);
+  const std::uint64_t accepted = node.router->counters().grants_in;
   perform(node, node.router->on_message(Pnn{from}, packet.incarnation, packet.body, now_));
+  // A grant counts from when it is accepted, though it may wait for the chain lock.
+  if (const auto* grant = std::get_if<record::Grant>(&message->body);
+      grant != nullptr && !node.removed && node.router->counters().grants_in == accepted + 1) {
+    versions_[index_of(grant->key)][packet.version].had.insert({to, node.continuity});
+  }
 }
 
 // --- clients ---------------------------------------------------------------------------------------------------
@@ -517,17 +538,7 @@ void RecordWorld::observe() {
       const auto have = *node.database->fetch(key(k));
       if (!have) continue;
       const auto holder = std::pair<unsigned, std::uint64_t>(number(node.pnn), node.continuity);
-      if (!have->value.empty()) {
-        const std::uint64_t version = std::stoull(have->value);
-        versions[version].had.insert(holder);
-      } else {
-        // An empty record says not which deletion it is: at best the newest one there is.
-        for (std::uint64_t version = newest(k);; --version) {
-          if (!versions[version].removed) continue;
-          versions[version].had.insert(holder);
-          break;
-        }
-      }
+      versions[version_of(k, have->value)].had.insert(holder);
     }
   }
   check_owners();

@@ -89,6 +89,7 @@ class RecordWorld {
   struct Packet {
     Incarnation incarnation = 0;
     Bytes body;
+    std::uint64_t version = 0;  // of a GRANT: what it carries
   };
   // One version of one key; it counts as long as a node that ever had it was not interrupted since.
   struct Version {
@@ -126,6 +127,8 @@ class RecordWorld {
   template <class... Args>
   void note(const char* format, Args... args);
   [[nodiscard]] Bytes key(std::size_t index) const { return "key" + std::to_string(index); }
+  [[nodiscard]] std::size_t index_of(BytesView key) const;
+  [[nodiscard]] std::uint64_t version_of(std::size_t key, BytesView value) const;
   [[nodiscard]] std::uint64_t newest(std::size_t key, std::uint64_t below = ~0ull) const;
   void check_seen(const Node& node, std::size_t key, BytesView value, std::uint64_t floor, bool exact,
                   std::string_view what);
