@@ -117,7 +117,7 @@ class Flavour:
     def start_command(self):
         raise NotImplementedError
 
-    def environment(self):
+    def environment(self, lab):
         return {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': '/root', 'LC_ALL': 'C'}
 
     def samba_environment(self):
@@ -152,9 +152,15 @@ class Tdbmesh(Flavour):
         return [BIN + '/tdbmeshd', '--config-dir', self.config_dir, '--state-dir', self.state_dir,
                 '--runtime-dir', self.runtime_dir]
 
-    def environment(self):
-        env = super().environment()
-        env['PATH'] = BIN + ':' + env['PATH']
+    def environment(self, lab):
+        env = super().environment(lab)
+        # our programs by name, but `ctdb` stays Debian's (the build folder has one of its own)
+        programs = os.path.join(lab.work, 'bin')
+        if not os.path.isdir(programs):
+            os.mkdir(programs)
+            for name in ('tdbmeshd', 'tdbmesh', 'dbtool'):
+                os.symlink(os.path.join(BIN, name), os.path.join(programs, name))
+        env['PATH'] = programs + ':' + env['PATH']
         if self.config_dir != '/etc/tdbmesh':
             env['CTDB_SOCKET'] = self.socket
         return env
@@ -329,7 +335,7 @@ class Node(Host):
         """Starts a command in the node. A string goes to sh; samba=True adds what Samba's programs need."""
         if isinstance(command, str):
             command = ['sh', '-c', command]
-        environment = self.lab.flavour.environment()
+        environment = self.lab.flavour.environment(self.lab)
         command = list(command)
         if samba:
             # by env(1) inside: nsenter itself is not to be preloaded
