@@ -1,0 +1,342 @@
+// One node's Ownership, played through by hand: single rows of the protocol's tables.
+
+#include "db/ownership.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "db/memory_store.h"
+#include "db/record_router.h"
+
+namespace tdbmesh {
+namespace {
+
+using record::Kind;
+
+constexpr Generation kFirst{1, 1};
+constexpr Generation kSecond{1, 2};
+
+View view_of(Generation generation, std::vector<Pnn> members, Pnn lmaster, Generation since = kFirst) {
+  View view;
+  view.generation = generation;
+  for (const Pnn pnn : members) view.members.push_back(Member{pnn, 1, kFirst});
+  view.vnnmap = {Slot{lmaster, since}};
+  return view;
+}
+
+// Node 0 of three; the lmaster of everything is node 1 unless a test says otherwise.
+class OneNode : public testing::Test {
+ protected:
+  explicit OneNode(Pnn lmaster = Pnn{1}) {
+    database = static_cast<MemoryDatabase*>(*store.open("locking.tdb", DatabaseKind::Volatile));
+    node = std::make_unique<Ownership>(Pnn{0}, *database);
+    const View view = view_of(kFirst, {Pnn{0}, Pnn{1}, Pnn{2}}, lmaster);
+    node->prepare(view, false, now);
+    (void)node->gate_changed(true, now);
+    (void)node->install(view, now);
+  }
+  RecordActions receive(Pnn from, record::Body body) {
+    return node->on_message(from, RecordMessage{kFirst, database->id(), std::move(body)}, now);
+  }
+  RecordAction send(Pnn to, record::Body body) const {
+    return SendRecord{to, RecordMessage{kFirst, database->id(), std::move(body)}};
+  }
+  // Node 0 asks for the key and is granted it.
+  void own(const Bytes& key, const Bytes& value) {
+    (void)node->client_call(CallId{99}, key, Kind::Write, now);
+    (void)receive(Pnn{1}, record::Grant{key, 1, 5, false, value});
+    (void)database->client_try_lock(key, 1);  // used once, so the pin ends
+    database->client_unlock(key, 1);
+  }
+
+  Instant now = Instant{} + seconds(10);
+  MemoryStore store;
+  MemoryDatabase* database = nullptr;
+  std::unique_ptr<Ownership> node;
+};
+
+TEST_F(OneNode, AsksTheLmasterOnceHoweverManyWait) {
+  EXPECT_EQ(node->client_call(CallId{1}, "key", Kind::Write, now),
+            (RecordActions{send(Pnn{1}, record::Request{"key", 1, Kind::Write})}));
+  EXPECT_TRUE(node->client_call(CallId{2}, "key", Kind::Write, now).empty());
+}
+
+TEST_F(OneNode, GrantIsStoredBeforeItIsAnswered) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  const RecordHeader header{7, Pnn{0}, kRecordMigratedWithData};
+  EXPECT_EQ(receive(Pnn{2}, record::Grant{"key", 1, 7, true, "v"}),
+            (RecordActions{AnswerCall{CallId{1}, 0, header, "v", {}}}));
+  EXPECT_EQ(**database->fetch("key"), (StoredRecord{header, "v"}));
+}
+
+TEST_F(OneNode, EmptyRecordIsStoredWithItsHeader) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  (void)receive(Pnn{1}, record::Grant{"key", 1, 1, false, ""});
+  EXPECT_EQ(**database->fetch("key"), (StoredRecord{RecordHeader{1, Pnn{0}, 0}, ""}));
+}
+
+TEST_F(OneNode, GrantWaitsForTheChainLock) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  ASSERT_TRUE(database->client_try_lock("key", 5));
+  EXPECT_EQ(receive(Pnn{1}, record::Grant{"key", 1, 1, false, ""}),
+            (RecordActions{WaitChain{database->id(), "key"}}));
+  EXPECT_TRUE(node->owns("key"));  // in every answer and claim
+  database->client_unlock("key", 5);
+  EXPECT_EQ(node->chain_free("key", now).size(), 1u);
+}
+
+TEST_F(OneNode, HandOverLeavesTheSameBytesBehind) {
+  own("key", "v");
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}),
+            (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 6, true, "v"})}));
+  EXPECT_EQ(**database->fetch("key"), (StoredRecord{RecordHeader{5, Pnn{2}, kRecordMigratedWithData}, "v"}));
+}
+
+TEST_F(OneNode, EmptyRecordThatNobodyElseHadIsNotKept) {
+  own("key", "");
+  (void)receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}});
+  EXPECT_EQ(*database->fetch("key"), std::nullopt);
+}
+
+TEST_F(OneNode, RecordIsNotTakenBeforeItWasUsed) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  (void)receive(Pnn{1}, record::Grant{"key", 1, 5, false, "v"});
+  EXPECT_TRUE(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}).empty());
+  EXPECT_TRUE(node->where("key").pinned);
+  now += milliseconds(20);
+  EXPECT_EQ(node->tick(now), (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 6, true, "v"})}));
+}
+
+TEST_F(OneNode, RecordIsNotTakenWhileAClientHoldsTheChain) {
+  own("key", "v");
+  ASSERT_TRUE(database->client_try_lock("key", 5));
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}),
+            (RecordActions{WaitChain{database->id(), "key"}}));
+  ASSERT_TRUE(database->client_store("key", 5, RecordHeader{5, Pnn{0}, 0}, "newer"));
+  database->client_unlock("key", 5);
+  EXPECT_EQ(node->chain_free("key", now), (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 6, true, "newer"})}));
+}
+
+TEST_F(OneNode, NothingLeavesThroughAClosedGate) {
+  own("key", "v");
+  (void)node->gate_changed(false, now);
+  EXPECT_TRUE(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}).empty());
+  EXPECT_EQ(node->gate_changed(true, now), (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 6, true, "v"})}));
+}
+
+TEST_F(OneNode, CallIsNotAnsweredThroughAClosedGate) {
+  (void)node->client_call(CallId{1}, "key", Kind::Read, now);
+  (void)node->gate_changed(false, now);
+  EXPECT_TRUE(receive(Pnn{2}, record::Copy{"key", 1, 4, false, "v"}).empty());
+  const auto actions = node->gate_changed(true, now);
+  ASSERT_EQ(actions.size(), 1u);
+  EXPECT_EQ(std::get<AnswerCall>(actions[0]).value, "v");
+}
+
+TEST_F(OneNode, ForwardForAnUnknownTenureIsAMiss) {
+  own("key", "v");
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 77, {}}),
+            (RecordActions{send(Pnn{1}, record::Miss{"key", Pnn{2}, 8, Kind::Write})}));
+}
+
+TEST_F(OneNode, SuccessorOfAnAwaitedTenureWaitsForIt) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  EXPECT_TRUE(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}).empty());
+  (void)receive(Pnn{1}, record::Grant{"key", 1, 5, false, "v"});
+  EXPECT_EQ(node->where("key").successor, Pnn{2});
+}
+
+TEST_F(OneNode, CopyIsAdoptedOnlyWithItsExactRsn) {
+  ASSERT_TRUE(database->try_lock("key"));
+  ASSERT_TRUE(database->store("key", RecordHeader{20, Pnn{2}, kRecordMigratedWithData}, "v"));
+  database->unlock("key");
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 0, Rsn{19}}),
+            (RecordActions{send(Pnn{1}, record::Miss{"key", Pnn{2}, 8, Kind::Write})}));
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 0, Rsn{20}}),
+            (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 22, true, "v"})}));
+}
+
+TEST_F(OneNode, PlainReadChangesNothing) {
+  own("key", "v");
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Read, 0, {}}),
+            (RecordActions{send(Pnn{2}, record::Copy{"key", 8, 5, false, "v"})}));
+  EXPECT_TRUE(node->owns("key"));
+}
+
+TEST_F(OneNode, DelegationRaisesTheOwnersRsnAndIsTakenBackForAWriter) {
+  node->set_readonly();
+  own("key", "v");
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Read, 0, {}}),
+            (RecordActions{send(Pnn{2}, record::Copy{"key", 8, 5, true, "v"})}));
+  EXPECT_EQ((*database->fetch("key"))->header,
+            (RecordHeader{6, Pnn{0}, kRecordMigratedWithData | kRecordHaveDelegations}));
+  EXPECT_EQ(node->client_call(CallId{1}, "key", Kind::Write, now),
+            (RecordActions{send(Pnn{2}, record::Revoke{"key"})}));
+  EXPECT_EQ(receive(Pnn{2}, record::Revoked{"key"}),
+            (RecordActions{AnswerCall{CallId{1}, 0, RecordHeader{6, Pnn{0}, kRecordMigratedWithData}, "v", {}}}));
+}
+
+TEST_F(OneNode, FullStoreIsToldToTheClientAndTheRecordCanStillLeave) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  store.faults.full = true;
+  const auto actions = receive(Pnn{1}, record::Grant{"key", 1, 5, false, "v"});
+  ASSERT_EQ(actions.size(), 1u);
+  EXPECT_EQ(std::get<AnswerCall>(actions[0]).status, -1);
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}),
+            (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 6, true, "v"})}));
+}
+
+TEST_F(OneNode, RecordThatNeverLeftIsVacuumedWithoutAskingAnybody) {
+  own("key", "");
+  (void)node->schedule_deletion("key", now);
+  now += milliseconds(20);
+  (void)node->tick(now);
+  EXPECT_EQ(node->vacuum(now), (RecordActions{send(Pnn{1}, record::Gone{"key", 5})}));
+  EXPECT_EQ(*database->fetch("key"), std::nullopt);
+}
+
+TEST_F(OneNode, TombMakesNoRecordWhereThereIsNone) {
+  EXPECT_EQ(receive(Pnn{2}, record::Tomb{{{"key", 9}}}),
+            (RecordActions{send(Pnn{2}, record::VacuumAck{1, {{"key", 9, true}}})}));
+  EXPECT_EQ(*database->fetch("key"), std::nullopt);
+}
+
+TEST_F(OneNode, WaitingCallsAskAgainInTheNextView) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  const View next = view_of(kSecond, {Pnn{0}, Pnn{2}}, Pnn{2}, kSecond);
+  node->prepare(next, false, now);
+  const auto actions = node->install(next, now);
+  const RecordAction again = SendRecord{
+      Pnn{2}, RecordMessage{kSecond, database->id(), record::Request{"key", 2, Kind::Write}}};
+  EXPECT_THAT(actions, testing::Contains(again));
+}
+
+TEST_F(OneNode, BrokenContinuityDropsEverything) {
+  own("key", "v");
+  View next = view_of(kSecond, {Pnn{0}, Pnn{2}}, Pnn{2}, kSecond);
+  next.members[0].join = kSecond;
+  node->prepare(next, true, now);
+  EXPECT_TRUE(node->emptied());
+  EXPECT_EQ(database->record_count(), 0u);
+}
+
+class Lmaster : public OneNode {
+ protected:
+  Lmaster() : OneNode(Pnn{0}) {}
+  void complete() {
+    (void)receive(Pnn{1}, record::Claim{{}, true, true});
+    (void)receive(Pnn{2}, record::Claim{{}, true, true});
+  }
+};
+
+TEST_F(Lmaster, IncompleteSlotAsksEverybodyBeforeItMakesARecord) {
+  EXPECT_EQ(receive(Pnn{1}, record::Request{"key", 4, Kind::Write}),
+            (RecordActions{send(Pnn{1}, record::Query{"key", 1}), send(Pnn{2}, record::Query{"key", 1})}));
+  EXPECT_TRUE(receive(Pnn{1}, record::Answer{"key", 1, false, {}}).empty());
+  EXPECT_EQ(receive(Pnn{2}, record::Answer{"key", 1, false, {}}),
+            (RecordActions{send(Pnn{1}, record::Grant{"key", 4, 1, false, ""})}));
+}
+
+TEST_F(Lmaster, CompleteSlotMakesAnAbsentRecordAtOnce) {
+  complete();
+  EXPECT_TRUE(node->incomplete_slots().empty());
+  EXPECT_EQ(receive(Pnn{1}, record::Request{"key", 4, Kind::Write}),
+            (RecordActions{send(Pnn{1}, record::Grant{"key", 4, 1, false, ""})}));
+  EXPECT_EQ(receive(Pnn{2}, record::Request{"other", 4, Kind::Read}),
+            (RecordActions{send(Pnn{2}, record::Copy{"other", 4, 0, false, ""})}));
+}
+
+TEST_F(Lmaster, EachRequestGoesToTheNewestDesignatedHolder) {
+  complete();
+  (void)receive(Pnn{1}, record::Request{"key", 4, Kind::Write});
+  EXPECT_EQ(receive(Pnn{2}, record::Request{"key", 6, Kind::Write}),
+            (RecordActions{send(Pnn{1}, record::Forward{"key", Pnn{2}, 6, Kind::Write, 4, {}})}));
+  EXPECT_EQ(receive(Pnn{1}, record::Request{"key", 5, Kind::Write}),
+            (RecordActions{send(Pnn{2}, record::Forward{"key", Pnn{1}, 5, Kind::Write, 6, {}})}));
+}
+
+TEST_F(Lmaster, ClaimedOwnerIsAHint) {
+  (void)receive(Pnn{1}, record::Claim{{{"key", true, 5}}, true, true});
+  (void)receive(Pnn{2}, record::Claim{{{"key", false, 4}}, true, true});
+  EXPECT_EQ(receive(Pnn{2}, record::Request{"key", 6, Kind::Write}),
+            (RecordActions{send(Pnn{1}, record::Forward{"key", Pnn{2}, 6, Kind::Write, 0, {}})}));
+}
+
+TEST_F(Lmaster, NewestCopyWinsWhenNobodyOwns) {
+  (void)receive(Pnn{1}, record::Request{"key", 4, Kind::Write});
+  (void)receive(Pnn{1}, record::Answer{"key", 1, false, Rsn{3}});
+  EXPECT_EQ(receive(Pnn{2}, record::Answer{"key", 1, false, Rsn{9}}),
+            (RecordActions{send(Pnn{2}, record::Forward{"key", Pnn{1}, 4, Kind::Write, 0, Rsn{9}})}));
+}
+
+TEST_F(Lmaster, NewLifeOfAKeyStartsAboveTheOldOne) {
+  complete();
+  (void)receive(Pnn{1}, record::Request{"key", 4, Kind::Write});
+  (void)receive(Pnn{1}, record::Gone{"key", 41});
+  EXPECT_EQ(receive(Pnn{2}, record::Request{"key", 6, Kind::Write}),
+            (RecordActions{send(Pnn{2}, record::Grant{"key", 6, 42, false, ""})}));
+}
+
+TEST_F(Lmaster, OrphansAreAdoptedInTheBackground) {
+  (void)receive(Pnn{1}, record::Claim{{{"key", false, 5}}, true, true});
+  (void)receive(Pnn{2}, record::Claim{{}, true, true});
+  now += milliseconds(20);
+  EXPECT_EQ(node->tick(now),
+            (RecordActions{send(Pnn{1}, record::Query{"key", 1}), send(Pnn{2}, record::Query{"key", 1})}));
+  (void)receive(Pnn{2}, record::Answer{"key", 1, false, {}});
+  EXPECT_EQ(receive(Pnn{1}, record::Answer{"key", 1, false, Rsn{5}}),
+            (RecordActions{send(Pnn{1}, record::Forward{"key", Pnn{1}, 0, Kind::Write, 0, Rsn{5}})}));
+}
+
+TEST(RecordRouter, KeepsMessagesOfAViewThatIsNotInstalledYet) {
+  MemoryStore store;
+  Database& database = **store.open("locking.tdb", DatabaseKind::Volatile);
+  RecordRouter router(Pnn{0});
+  const Instant now{};
+  (void)router.attach(database, now);
+  (void)router.gate_changed(true, now);
+  const View view = view_of(kFirst, {Pnn{0}, Pnn{1}}, Pnn{0});
+  const Bytes request = encode_record_message({kFirst, database.id(), record::Request{"key", 1, Kind::Write}});
+  router.prepare(view, false, now);
+  EXPECT_TRUE(router.on_message(Pnn{1}, 1, request, now).empty());
+  const auto actions = router.install(view, now);
+  const RecordAction question =
+      SendRecord{Pnn{1}, RecordMessage{kFirst, database.id(), record::Query{"key", 1}}};
+  EXPECT_THAT(actions, testing::Contains(question));
+}
+
+TEST(RecordRouter, AnswersForADatabaseThatIsNotAttachedHere) {
+  RecordRouter router(Pnn{0});
+  const Instant now{};
+  const View view = view_of(kFirst, {Pnn{0}, Pnn{1}}, Pnn{1});
+  router.prepare(view, false, now);
+  (void)router.install(view, now);
+  const DatabaseId id{7};
+  const Bytes query = encode_record_message({kFirst, id, record::Query{"key", 3}});
+  EXPECT_EQ(router.on_message(Pnn{1}, 1, query, now),
+            (RecordActions{SendRecord{Pnn{1}, {kFirst, id, record::Answer{"key", 3, false, {}}}}}));
+}
+
+TEST(RecordRouter, RefusesStrangersAndOldGenerations) {
+  MemoryStore store;
+  Database& database = **store.open("locking.tdb", DatabaseKind::Volatile);
+  RecordRouter router(Pnn{0});
+  const Instant now{};
+  (void)router.attach(database, now);
+  for (const Generation generation : {kFirst, kSecond}) {
+    const View view = view_of(generation, {Pnn{0}, Pnn{1}}, Pnn{0}, generation);
+    router.prepare(view, false, now);
+    (void)router.install(view, now);
+  }
+  const auto query = [&](Generation generation) {
+    return encode_record_message({generation, database.id(), record::Query{"key", 3}});
+  };
+  EXPECT_TRUE(router.on_message(Pnn{2}, 1, query(kSecond), now).empty());  // no member
+  EXPECT_TRUE(router.on_message(Pnn{1}, 2, query(kSecond), now).empty());  // another life
+  EXPECT_TRUE(router.on_message(Pnn{1}, 1, query(kFirst), now).empty());   // an older view
+  EXPECT_EQ(router.on_message(Pnn{1}, 1, query(kSecond), now).size(), 1u);
+  EXPECT_EQ(router.counters().dropped, 3u);
+}
+
+}  // namespace
+}  // namespace tdbmesh
