@@ -83,7 +83,9 @@ Outcome<int> run_ipinfo(Invocation& in) {
   auto reply = in.session->request(ControlOpcode::GetPublicIpInfo, in.session->node(), ctdb::encode(*address));
   if (!reply) return passed_on(reply);
   if (reply->status != 0) {
-    return fail(fmt::format("Node {} does not know about IP {}", number(in.session->node()), in.args[0]));
+    // CTDB says it on stdout, and the control's failure on stderr.
+    in.console.text(fmt::format("Node {} does not know about IP {}\n", number(in.session->node()), in.args[0]));
+    return fail(fmt::format("Control GET_PUBLIC_IP_INFO failed, ret={}", reply->status));
   }
   auto info = in.session->decoded(ControlOpcode::GetPublicIpInfo, ctdb::decode<ctdb::PublicIpInfo>(reply->data));
   if (!info) return passed_on(info);
