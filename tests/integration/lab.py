@@ -800,10 +800,13 @@ def _sweep_dead_labs():
 
 
 def _end_on_signals():
-    """SIGTERM and SIGHUP end the program in the ordinary way, so that clean-up runs."""
+    """SIGTERM and SIGHUP end the program in the ordinary way, so that clean-up runs. As KeyboardInterrupt: of all
+    else unittest makes a failed test and goes on."""
+    def interrupt(number, _frame):
+        raise KeyboardInterrupt('signal %d' % number)
     for which in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(which) == signal.SIG_DFL:
-            signal.signal(which, lambda number, _frame: sys.exit(128 + number))
+            signal.signal(which, interrupt)
 
 
 # ---- scenarios ---------------------------------------------------------------------------------------------
