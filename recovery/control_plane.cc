@@ -103,8 +103,10 @@ void ControlPlane::Impl::sync() {
   rule.voters = cluster().voters;
   rule.needed = votes_needed(cluster());
   // The lock stands in for the other node only while this one is alone in its view.
-  if (cluster().quorum == QuorumMode::LockVote && lock_.held && installed_view_ && installed_view_->members.size() == 1) {
+  if (cluster().quorum == QuorumMode::LockVote && lock_vote() && lock_.written.in_use && lock_record_.in_use &&
+      installed_view_ && installed_view_->members.size() == 1 && lock_votes_for(*installed_view_)) {
     rule.lock_vote_until = lock_.lease_until;
+    lock_gate_until_ = std::max(lock_gate_until_, lock_.lease_until);
   }
   if (rule != voters_told_) {
     voters_told_ = rule;
@@ -347,7 +349,13 @@ void ControlPlane::on_fenced(Pnn pnn, Incarnation incarnation, Instant now, Acti
 }
 
 void ControlPlane::on_lock(const LockStatus& status, Instant now, Actions& out) {
-  impl_->event(now, out, [&] { impl_->lock_ = status; });
+  impl_->event(now, out, [&] {
+    if (!impl_->lock_wanted_) return;  // released meanwhile
+    impl_->lock_ = status;
+    ElectionOutcome outcome;
+    impl_->election_.vote_durable(impl_->durable_ticket_, impl_->context(), now, outcome);
+    impl_->apply(std::move(outcome));
+  });
 }
 
 void ControlPlane::Impl::bump(std::string reason, Pnn failed) {
@@ -472,7 +480,7 @@ std::string describe(const Action& action) {
           [](const LostLeader& a) { return "lost lead: " + a.why; },
           [](const ViewInstalledByAll& a) { return "installed by all " + to_string(a.view.generation); },
           [](const LeaderChanged& a) { return "leader is " + to_string(a.leader); },
-          [](const LockTry&) { return std::string("try lock"); },
+          [](const LockTry& a) { return fmt::format("hold lock, term {}{}", a.record.term, a.record.in_use ? " in use" : ""); },
           [](const LockRelease&) { return std::string("release lock"); },
           [](const LogLine& a) { return "log " + a.text; },
           [](const ShutdownReady&) { return std::string("shutdown ready"); },

@@ -26,6 +26,7 @@
 #include "db/base/node_flags.h"
 #include "db/base/time.h"
 #include "db/view.h"
+#include "recovery/cluster_lock.h"
 #include "recovery/messages.h"
 #include "recovery/persisted_state.h"
 #include "transport/heartbeat_core.h"
@@ -97,8 +98,11 @@ struct ViewInstalledByAll {
 struct LeaderChanged {  // as seen from here; kNoPnn: none
   Pnn leader = kNoPnn;
 };
-// Cluster lock (two nodes): try to get it / let it go. Answer with on_lock().
-struct LockTry {};
+// Cluster lock (two nodes): hold it with this record in its register / let it go (ClusterLock::want, release).
+// Given again when the record changes. Answer each change of ClusterLock::status() with on_lock().
+struct LockTry {
+  LockRecord record;
+};
 struct LockRelease {};
 struct LogLine {
   enum class Level { Debug, Info, Warning, Error } level = Level::Info;
@@ -114,16 +118,6 @@ using Actions = std::vector<Action>;
 [[nodiscard]] std::string describe(const Action& action);  // for traces
 
 // ---- events with content -------------------------------------------------------------------------------
-
-// The state of the cluster lock as the helper sees it (cluster_lock.h).
-struct LockStatus {
-  bool held = false;
-  // Until when the vote counts: begin of the last successful probe + lock lease, on the own clock.
-  Instant lease_until = Instant::min();
-  // The other node's register says that its gate rests on the lock: the taker waits until then.
-  Instant wait_until = Instant::min();
-  std::string text;  // for people: who has it, why it was not obtained
-};
 
 struct ControlPlaneConfig {
   Pnn self{};

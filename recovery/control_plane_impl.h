@@ -93,7 +93,14 @@ class ControlPlane::Impl {
   [[nodiscard]] Incarnation incarnation_of(Pnn pnn) const {
     return pnn == self_ ? state_.incarnation : membership_.incarnation_of(pnn);
   }
+  // The lock's voice: held and fresh; in an election or for a view only with that in its register.
   [[nodiscard]] bool lock_vote() const { return lock_.held && lock_.lease_until > now_; }
+  [[nodiscard]] bool lock_votes_for_term(std::uint64_t term) const {
+    return lock_vote() && lock_.written.term == term && lock_.highest_term < term;
+  }
+  [[nodiscard]] bool lock_votes_for(const View& view) const {
+    return lock_vote() && lock_.written.accepted && lock_.written.accepted->generation == view.generation;
+  }
   [[nodiscard]] const View* accepted() const { return state_.accepted ? &*state_.accepted : nullptr; }
   [[nodiscard]] Generation accepted_generation() const {
     return state_.accepted ? state_.accepted->generation : Generation{};
@@ -172,7 +179,9 @@ class ControlPlane::Impl {
   Instant retired_at_ = Instant::min();
   bool shutdown_said_ = false;
   LockStatus lock_;
-  Instant lock_tried_at_ = Instant::min();
+  bool lock_wanted_ = false;
+  LockRecord lock_record_;
+  Instant lock_gate_until_ = Instant::min();  // the own gate may rest on the lock until then
 
   // Leading.
   Phase phase_;

@@ -327,8 +327,9 @@ void ControlPlane::Impl::run_preparing(const Wanted& w) {
   for (const auto& [pnn, report] : p.reports) {
     if (!report.said.fresh) yes.insert(pnn);
   }
-  if (!is_quorum(cluster(), yes, lock_vote())) {
-    p.waiting = "no quorum: " + describe_votes(cluster(), yes, lock_vote());
+  const bool lock = lock_votes_for(p.view);
+  if (!is_quorum(cluster(), yes, lock)) {
+    p.waiting = "no quorum: " + describe_votes(cluster(), yes, lock);
     return;
   }
   std::set<Pnn> fenced;

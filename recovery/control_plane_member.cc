@@ -64,6 +64,9 @@ ElectionContext ControlPlane::Impl::context() const {
   c.self = self_;
   c.config = &cluster();
   c.lock_vote = lock_vote();
+  if (const auto* candidate = std::get_if<Candidate>(&election_.role())) {
+    c.lock_vote = lock_votes_for_term(candidate->term);
+  }
   c.highest_term = highest_term_;
   c.accepted = accepted_generation();
   c.accepted_durable = durable_ticket_ >= accepted_ticket_;
@@ -310,21 +313,33 @@ void ControlPlane::Impl::run_shutdown() {
   }
 }
 
-// Two nodes: the leader, and whoever wants to become it, tries for the lock; a follower lets it go.
+// Two nodes: the leader, and whoever wants to become it, holds the lock; a follower lets it go. The register says
+// what the lock has agreed to, before it counts.
 void ControlPlane::Impl::run_lock() {
   if (cluster().quorum != QuorumMode::LockVote) return;
-  const bool wanted = election_.leading() || leader() == kNoPnn;
+  if (lock_.newest && lock_.newest->generation > accepted_generation()) adopt(*lock_.newest);
+  highest_term_ = std::max(highest_term_, lock_.highest_term);
+  const bool wanted = active_self() && (election_.leading() || leader() == kNoPnn);
   if (!wanted) {
-    if (lock_.held) {
-      lock_.held = false;
-      out_->push_back(LockRelease{});
-    }
+    if (lock_wanted_) out_->push_back(LockRelease{});
+    lock_wanted_ = false;
+    lock_ = LockStatus{};
     return;
   }
-  if (lock_.held || !active_self()) return;
-  if (lock_tried_at_ != Instant::min() && now_ - lock_tried_at_ < seconds(1)) return;
-  lock_tried_at_ = now_;
-  out_->push_back(LockTry{});
+  LockRecord record;
+  record.term = state_.term;
+  if (const auto* c = std::get_if<Candidate>(&election_.role())) record.term = c->term;
+  record.accepted = state_.accepted;
+  const View* newest = accepted();
+  const bool alone = newest != nullptr && newest->members.size() == 1 && newest->contains(self_);
+  // Cleared only when a common view is in use and the last gate that rested on the lock has run out [ce 18].
+  const bool common = installed_view_ && installed_view_->members.size() > 1 &&
+                      installed_view_->generation == accepted_generation() && now_ > lock_gate_until_;
+  record.in_use = alone || (lock_record_.in_use && !common);
+  if (lock_wanted_ && record == lock_record_) return;
+  lock_wanted_ = true;
+  lock_record_ = record;
+  out_->push_back(LockTry{std::move(record)});
 }
 
 }  // namespace tdbmesh::recovery

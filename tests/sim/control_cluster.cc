@@ -34,6 +34,8 @@ struct ControlCluster::Node {
   Instant stalled_until{};
   std::unique_ptr<ControlPlane> plane;
   std::unique_ptr<HeartbeatCore> heart;
+  std::unique_ptr<recovery::ClusterLock> lock;
+  std::uint64_t helper = 0;    // number of the helper process of the lock
   Incarnation incarnation = 0;
   std::uint64_t turns = 0;
   Instant loop_due = kNever;   // true time of the next scheduled turn
@@ -68,6 +70,7 @@ ControlCluster::ControlCluster(std::uint64_t seed, ClusterOptions options) : wor
     node->clock = MachineClock(ppm, seconds(static_cast<std::int64_t>(world_.random().below(1000))));
     nodes_.push_back(std::move(node));
   }
+  if (world_.random().chance(2)) lock_freed_after_ = seconds(3);
   for (auto& node : nodes_) {
     Node* n = node.get();
     world_.after(world_.random().up_to(milliseconds(200)), [this, n] { start(*n); });
@@ -140,6 +143,7 @@ void ControlCluster::start(Node& node) {
   const Instant now = node.local(world_);
   node.heart = std::make_unique<HeartbeatCore>(node.pnn, node.incarnation, peers, options_.timing, now);
   node.heart->set_test_hooks(options_.heartbeat_hooks);
+  node.lock = std::make_unique<recovery::ClusterLock>(node.pnn, options_.timing, true);
   node.plane = std::make_unique<ControlPlane>(config, std::move(state));
   node.plane->set_test_hooks(options_.plane_hooks);
   trace(node, "start");
@@ -155,6 +159,7 @@ void ControlCluster::stop_process(Node& node) {
   if (!node.process) return;
   trace(node, "dies");
   node.process = false;
+  lock_freed_by_death(node);
   ++node.life;
   // The write under way may or may not have reached the disk; what waited behind it has not.
   if (node.writing && node.to_write && world_.random().chance(2)) node.disk = node.to_write->first;
@@ -212,12 +217,71 @@ void ControlCluster::turn(Node& node, const std::function<void(Actions&)>& event
     event(actions);
     carry_out(node, actions);
   }
+  recovery::LockActions lock_actions;
+  node.lock->on_tick(now, lock_actions);
+  carry_out_lock(node, lock_actions);
   note_gate(node);
   schedule_loop(node);
 }
 
+// ---- the cluster lock -----------------------------------------------------------------------------------
+
+void ControlCluster::lock_freed_by_death(Node& node) {
+  const std::pair holder(node.pnn, node.life);
+  world_.after(lock_freed_after_, [this, holder] {
+    if (lock_holder_ == holder) lock_holder_.reset();
+  });
+}
+
+void ControlCluster::lock_event(Node& node,
+                                const std::function<void(recovery::ClusterLock&, Instant, recovery::LockActions&)>& event) {
+  recovery::LockActions actions;
+  event(*node.lock, node.local(world_), actions);
+  carry_out_lock(node, actions);
+  turn(node, [&](Actions& out) { node.plane->on_lock(node.lock->status(), node.local(world_), out); });
+}
+
+void ControlCluster::carry_out_lock(Node& node, const recovery::LockActions& actions) {
+  Node* n = &node;
+  const auto soon = [&] { return world_.now() + milliseconds(1) + world_.random().up_to(milliseconds(10)); };
+  for (const recovery::LockAction& action : actions) {
+    if (std::holds_alternative<recovery::StartHelper>(action)) {
+      in_life(node, soon(), true, [this, n, helper = ++node.helper] {
+        if (helper != n->helper) return;
+        const std::pair self(n->pnn, n->life);
+        const bool got = !lock_cut_.contains(n->pnn) && (!lock_holder_ || lock_holder_ == self);
+        if (got) lock_holder_ = self;
+        lock_event(*n, [got](recovery::ClusterLock& lock, Instant now, recovery::LockActions& out) {
+          lock.on_helper(got ? '0' : '1', now, out);
+        });
+      });
+    } else if (std::holds_alternative<recovery::StopHelper>(action)) {
+      ++node.helper;
+      if (lock_holder_ == std::pair(n->pnn, n->life)) lock_holder_.reset();
+    } else {
+      const auto* write = std::get_if<recovery::WriteRegister>(&action);
+      const std::optional<Bytes> slot = write != nullptr ? std::optional(write->own_slot) : std::nullopt;
+      const auto attempt = [this, n, slot, helper = node.helper](const auto& again) -> void {
+        if (lock_cut_.contains(n->pnn)) {  // the file system hangs
+          in_life(*n, world_.now() + milliseconds(50), false, [again] { again(again); });
+          return;
+        }
+        if (slot) lock_register_[n->pnn] = *slot;
+        in_life(*n, world_.now(), true, [this, n, helper, slots = lock_register_] {
+          if (helper != n->helper) return;
+          lock_event(*n, [&slots](recovery::ClusterLock& lock, Instant now, recovery::LockActions& out) {
+            lock.on_register(slots, now, out);
+          });
+        });
+      };
+      in_life(node, soon(), false, [attempt] { attempt(attempt); });
+    }
+  }
+}
+
 void ControlCluster::schedule_loop(Node& node) {
-  const Instant due = std::max(node.clock.when(node.plane->next_wake()), world_.now() + Duration(1));
+  const Instant wake = std::min(node.plane->next_wake(), node.lock->next_wake());
+  const Instant due = std::max(node.clock.when(wake), world_.now() + Duration(1));
   if (due >= node.loop_due) return;
   node.loop_due = due;
   in_life(node, due, true, [this, n = &node, due] {
@@ -337,8 +401,18 @@ void ControlCluster::carry_out(Node& node, const Actions& actions) {
               if (!fresh) fail(fmt::format("I2: term {} has a second leader, node {}", a.term, number(node.pnn)));
             },
             [&](const recovery::LostLeader&) {}, [&](const recovery::ViewInstalledByAll&) {},
-            [&](const recovery::LeaderChanged&) {}, [&](const recovery::LockTry&) {},
-            [&](const recovery::LockRelease&) {}, [&](const recovery::LogLine&) {},
+            [&](const recovery::LeaderChanged&) {},
+            [&](const recovery::LockTry& a) {
+              recovery::LockActions out;
+              node.lock->want(a.record, node.local(world_), out);
+              carry_out_lock(node, out);
+            },
+            [&](const recovery::LockRelease&) {
+              recovery::LockActions out;
+              node.lock->release(node.local(world_), out);
+              carry_out_lock(node, out);
+            },
+            [&](const recovery::LogLine&) {},
             [&](const recovery::ShutdownReady&) {}},
         action);
   }
@@ -545,7 +619,7 @@ void ControlCluster::fault() {
       if (faults_on_) what();  // everything is healed when they end
     });
   };
-  switch (random.below(13)) {
+  switch (random.below(options_.quorum == recovery::QuorumMode::LockVote ? 15 : 13)) {
     case 0:
       trace(n, "FAULT power off");
       power_off(target, restart());
@@ -628,6 +702,14 @@ void ControlCluster::fault() {
                 [this, &n] { turn(n, [&](Actions& out) { n.plane->set_flags(0, n.local(world_), out); }); });
       });
       break;
+    case 13:
+    case 14: {
+      trace(n, "FAULT no lock service");
+      lock_cut_.insert(target);
+      lock_freed_by_death(n);  // the service gives up on a holder that it does not reach
+      later(for_a_while(), [this, target] { lock_cut_.erase(target); });
+      break;
+    }
     default:
       if (!random.chance(4)) break;
       trace(n, "FAULT all die");
@@ -649,6 +731,7 @@ bool ControlCluster::run_with_faults(Duration how_long) {
 
 bool ControlCluster::run_until_well(Duration bound) {
   world_.heal_all_links();
+  lock_cut_.clear();
   for (auto& each : nodes_) {
     Node* n = each.get();
     n->paused_until = n->stalled_until = Instant{};

@@ -58,6 +58,10 @@ class ControlCluster {
   void stop_process(Node& node);
   void turn(Node& node, const std::function<void(recovery::Actions&)>& event);
   void carry_out(Node& node, const recovery::Actions& actions);
+  void carry_out_lock(Node& node, const recovery::LockActions& actions);
+  // One event for the node's end of the cluster lock, and what the control plane makes of it.
+  void lock_event(Node& node, const std::function<void(recovery::ClusterLock&, Instant, recovery::LockActions&)>& event);
+  void lock_freed_by_death(Node& node);
   void schedule_loop(Node& node);
   void schedule_heartbeat(Node& node, Instant local);
   void heartbeat_bytes(Node& to, Pnn from, Bytes bytes);
@@ -84,6 +88,12 @@ class ControlCluster {
   Counts counts_;
   Duration time_to_well_{0};
   bool faults_on_ = false;
+  // The cluster lock: a file system that frees a dead (or unreachable) holder's lock after a while, and a
+  // register that takes any write of anybody's own slot, also a late one of a holder that lost the lock.
+  std::optional<std::pair<Pnn, std::uint64_t>> lock_holder_;
+  std::map<Pnn, Bytes> lock_register_;
+  std::set<Pnn> lock_cut_;
+  Duration lock_freed_after_{milliseconds(200)};
   std::uint64_t next_commit_ = 1;
   std::set<std::uint64_t> acknowledged_;
   std::map<std::uint64_t, std::pair<Pnn, Incarnation>> leaders_;  // by term

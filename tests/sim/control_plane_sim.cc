@@ -3,6 +3,7 @@
 // acknowledged commit lost), then none, and all must be well within a bound.
 //
 //   control_plane_sim --seeds A-B [--nodes N] [--seconds S] [--profile default|impatient|patient]
+//   control_plane_sim --lock --seeds A-B            two nodes with the cluster lock as the third vote
 //   control_plane_sim --seed N [--trace]            replays one
 //   control_plane_sim --file seeds.txt              seeds that once found something: "nodes seed" per line
 //   control_plane_sim --plant NAME --seeds A-B      with a planted bug; succeeds iff a checker objects
@@ -29,6 +30,7 @@ struct Arguments {
   std::string plant;
   std::string file;
   std::string profile = "default";
+  bool lock = false;
   bool trace = false;
 };
 
@@ -45,6 +47,10 @@ bool run(std::uint64_t seed, const Arguments& arguments, Totals& totals, std::st
                    : arguments.profile == "patient" ? Timing::patient()
                                                     : Timing::standard();
   options.trace = arguments.trace;
+  if (arguments.lock) {
+    options.nodes = 2;
+    options.quorum = recovery::QuorumMode::LockVote;
+  }
   options.heartbeat_hooks.lease_from_arrival = arguments.plant == "lease-from-arrival";
   options.heartbeat_hooks.support_ignores_join = arguments.plant == "support-ignores-join";
   options.plane_hooks.skip_fence = arguments.plant == "skip-fence";
@@ -87,6 +93,9 @@ int main(int argc, char** argv) {
       arguments.profile = value();
     } else if (name == "--file") {
       arguments.file = value();
+    } else if (name == "--lock") {
+      arguments.lock = true;
+      arguments.nodes = 2;
     } else if (name == "--trace") {
       arguments.trace = true;
     } else {
