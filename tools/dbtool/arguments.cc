@@ -53,7 +53,7 @@ std::variant<Arguments, ctl::StopHere> parse_arguments(std::vector<std::string> 
   app.add_flag("--no-decode", no_decode);
   app.add_flag("--json", a.json);
   app.add_flag("--headers", a.headers);
-  app.add_option("--files", a.files)->expected(1)->take_all();
+  app.add_option("--files", a.files)->allow_extra_args(false);  // one directory each; what follows is the verb
   app.add_option("--socket", a.socket);
   app.add_option("-t,--timelimit", a.timelimit);
   app.add_option("--changes", a.changes);
