@@ -17,6 +17,7 @@
 #include "db/commit_worker_thread.h"
 #include "db/gate.h"
 #include "db/lmdb_store.h"
+#include "recovery/cluster_lock_keeper.h"
 #include "recovery/state_file.h"
 #include "tools/daemon/node.h"
 #include "transport/client_server.h"
@@ -46,6 +47,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
     // The heartbeat thread goes first: it must not renew the gate of a daemon that is half gone.
     heartbeats_.reset();
     if (gate_) gate_->close();
+    lock_.reset();
     node_.reset();
     mesh_.reset();
     server_.reset();
@@ -78,8 +80,12 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   void wait_chain(DatabaseId database, Bytes key) override;
   void send_to_client(ClientId client, Bytes packet) override { server_->send(client, std::move(packet)); }
   void close_client(ClientId client) override { server_->close(client); }
-  void try_cluster_lock() override {}
-  void release_cluster_lock() override {}
+  void try_cluster_lock(const recovery::LockRecord& record) override {
+    if (lock_) lock_->want(record);
+  }
+  void release_cluster_lock() override {
+    if (lock_) lock_->release();
+  }
   bool process_exists(std::int32_t pid) const override { return ::kill(pid, 0) == 0 || errno == EPERM; }
   double wall_clock() const override {
     timespec t{};
@@ -155,6 +161,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   std::unique_ptr<ZmqMesh> mesh_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<ClientServer> server_;
+  std::unique_ptr<recovery::ClusterLockKeeper> lock_;
   std::map<std::pair<DatabaseId, std::uint32_t>, std::set<Bytes>> waiting_for_chain_;
   bool turn_open_ = false;
   EventLoop::Timer wake_;
@@ -228,6 +235,16 @@ Result<void> Daemon::Impl::start() {
   log(LogLevel::Info, "heartbeat thread: " + heartbeats_->scheduling());
   state_->start([this](std::uint64_t ticket) { loop_->post([this, ticket] { in_turn([&] { node_->on_persisted(ticket); }); }); },
                 [this](const Error& error) { loop_->post([this, error] { on_state_failure(error); }); });
+  if (!setup_.node.cluster_lock.empty()) {
+    recovery::ClusterLockSettings lock;
+    lock.self = setup_.node.self();
+    lock.timing = setup_.node.control.timing;
+    lock.lock = setup_.node.cluster_lock;
+    lock.helper_path = setup_.lock_helper_path;
+    lock_ = recovery::ClusterLockKeeper::create(*loop_, std::move(lock), [this](const recovery::LockStatus& status) {
+      in_turn([&] { node_->on_lock(status); });
+    });
+  }
   node_->start(loop_->now());
   if (Result<void> done = watch_parts(); !done) return done;
 

@@ -24,6 +24,7 @@ struct DaemonSetup {
   std::string socket_path;
   std::string pid_path;
   std::string gate_path;
+  std::string lock_helper_path;
   std::string state_path;
   std::string volatile_dir;
   std::string persistent_dir;

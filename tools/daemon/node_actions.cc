@@ -163,7 +163,7 @@ void Node::carry_out(recovery::Action& action) {
                                            ? std::string("no leader is known")
                                            : fmt::format("node {} is the leader", to_string(a.leader)));
           },
-          [&](recovery::LockTry&) { env_.try_cluster_lock(); },
+          [&](recovery::LockTry& a) { env_.try_cluster_lock(a.record); },
           [&](recovery::LockRelease&) { env_.release_cluster_lock(); },
           [&](recovery::LogLine& a) { env_.log(log_level(a.level), a.text); },
           [&](recovery::ShutdownReady&) { env_.exit(); },

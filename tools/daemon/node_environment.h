@@ -48,8 +48,8 @@ class NodeEnvironment {
   virtual void send_to_client(ClientId client, Bytes packet) = 0;
   virtual void close_client(ClientId client) = 0;
 
-  // The cluster lock helper; Node::on_lock follows.
-  virtual void try_cluster_lock() = 0;
+  // Hold the cluster lock with this record in its register; Node::on_lock follows each change.
+  virtual void try_cluster_lock(const recovery::LockRecord& record) = 0;
   virtual void release_cluster_lock() = 0;
 
   // Is there a process of this pid on this machine (kill(pid, 0))?

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <filesystem>
 #include <random>
 
 #include "db/base/hash.h"
@@ -18,6 +19,14 @@ recovery::QuorumMode quorum_mode(const Config& config, std::size_t nodes) {
   // Two nodes have no majority that survives; with a cluster lock they have a third vote. With more nodes a
   // lock is only advisory.
   return nodes == 2 && !config.cluster_lock.empty() ? recovery::QuorumMode::LockVote : recovery::QuorumMode::Majority;
+}
+
+// Beside the daemon in a build tree, in libexec when installed.
+std::string lock_helper_path() {
+  std::error_code ignored;
+  const auto own = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  const auto beside = own.parent_path() / "tdbmesh-lock-helper";
+  return std::filesystem::exists(beside, ignored) ? beside.string() : TDBMESH_LIBEXECDIR "/tdbmesh-lock-helper";
 }
 
 }  // namespace
@@ -58,6 +67,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   setup.realtime = config.realtime_scheduling;
   setup.socket_path = config.paths.runtime_dir + "/ctdbd.socket";
   setup.pid_path = config.paths.runtime_dir + "/ctdbd.pid";
+  setup.lock_helper_path = lock_helper_path();
   setup.gate_path = config.paths.runtime_dir + "/gate";
   setup.state_path = config.paths.state_dir + "/node.state";
   setup.volatile_dir = config.volatile_dir;
