@@ -118,7 +118,7 @@ TEST_F(ClusterLockFile, AForeignHelperKeepsTheProtocolOfCtdb) {
   EXPECT_EQ(contended.status.text, "another node holds it");
 }
 
-TEST_F(ClusterLockFile, AHelperThatEndsHasLostTheLockAtOnce) {
+TEST_F(ClusterLockFile, LettingGoEndsTheHelperAndTheVote) {
   auto loop = std::move(*EventLoop::create());
   Holder holder(*loop, 0, "!sh -c 'printf 0; read line'");
   bool was_held = false;
