@@ -25,8 +25,8 @@ LOOKING = [
     # and where something is wrong
     ('getvar', 'NoSuchTunable'), ('setvar', 'NoSuchTunable', '1'), ('getdbstatus', 'nosuch.tdb'), ('catdb', 'nosuch.tdb'),
     ('pfetch', 'nosuch.tdb', 'key'), ('wipedb', 'nosuch.tdb'), ('-n', '9', 'status'), ('-n', '9', 'pnn'),
-    ('-n', '1', 'listnodes'), ('nosuchverb',), ('getvar',), ('pstore', DATABASE), ('getvnnmap',),
-]
+    ('-n', '1', 'listnodes'), ('nosuchverb',), ('getvar',), ('pstore', DATABASE),
+]   # getvnnmap is ours alone: ctdb 4.17 has no such verb
 
 
 def normalised(text):
@@ -48,6 +48,19 @@ def counters_hidden(text):
     return '\n'.join(re.sub(r'(?<=[\s/])[\d.]+(?=[\s/]|$)', 'N', re.sub(r' +(?=\d)', ' ', line)) for line in lines)
 
 
+def comparable(answer):
+    """What goes wrong is said on stderr in each program's own words, a usage too; what is right must be equal."""
+    if answer['exit']:
+        return {'exit': answer['exit'], 'out': '' if answer['out'].startswith('Usage:') else answer['out']}
+    return answer
+
+
+def records(dump):
+    """The records that catdb printed, sorted: in which order they come is up to the store. Without the sequence
+    number, which starts anew when CTDB wipes a database and goes on with us."""
+    return sorted(block for block in dump.split('\n\n')[:-1] if '__db_sequence_number__' not in block)
+
+
 class ToolParity(Scenario):
     def ask(self, program, arguments, node=None, input=None):
         result = (node or self.nodes[0]).samba([program] + list(arguments), input=input, check=False)
@@ -59,10 +72,7 @@ class ToolParity(Scenario):
     def assert_alike(self, arguments, input=None):
         ctdb = self.ask('ctdb', arguments, input=input)
         ours = self.ask(self.lab.flavour.tool, arguments, input=input)
-        # what goes wrong is said on stderr in our own words; that something is said there must be equal
-        for answer in (ctdb, ours):
-            answer['err'] = bool(answer['err'].strip())
-        self.assertEqual(ours, ctdb, ' '.join(arguments))
+        self.assertEqual(comparable(ours), comparable(ctdb), ' '.join(arguments))
         return ctdb
 
     def setUp(self):
@@ -96,7 +106,7 @@ class ToolParity(Scenario):
             answer = self.ask(tool, ('wipedb', DATABASE))
             self.assertEqual(answer, {'exit': 0, 'out': 'Database %s wiped\n' % DATABASE, 'err': ''}, tool)
             for node in self.nodes:
-                self.assertEqual(self.ask('ctdb', ('catdb', DATABASE), node)['out'], 'Dumped 0 records\n', tool)
+                self.assertEqual(records(self.ask('ctdb', ('catdb', DATABASE), node)['out']), [], tool)
             self.lab.wait_all_ok()
         self.assert_identical_databases()
 
@@ -105,6 +115,12 @@ class ToolParity(Scenario):
             self.nodes[0].samba([writer, 'setvar', 'EventScriptTimeout', str(value)])
             self.assertEqual(re.sub(' +', ' ', self.nodes[0].samba([reader, 'getvar', 'EventScriptTimeout']).stdout),
                              'EventScriptTimeout = %d\n' % value)
+
+    def test_getvnnmap_prints_what_status_prints_of_it(self):
+        if asked_for_peer():
+            self.skipTest('ctdb 4.17 has no such verb')
+        shown = self.nodes[0].tool('getvnnmap').stdout
+        self.assertIn(shown.strip(), self.nodes[0].tool('status').stdout)
 
     def test_a_stopped_daemon_is_reported_alike(self):
         self.nodes[0].stop()
@@ -157,9 +173,9 @@ class ToolParity(Scenario):
             out = re.sub(r'= \d+$', '= V', out, flags=re.M)
         if 'getvar' in arguments:
             out = re.sub(r'= \d+$', '= V', out, flags=re.M)
-        if 'catdb' in arguments:            # who stored last and how often
-            out = re.sub(r'^(dmaster|rsn): \d+', r'\1: N', out, flags=re.M)
-        return {'exit': answer['exit'], 'out': out}
+        if 'catdb' in arguments and answer['exit'] == 0:       # who stored last and how often
+            out = records(re.sub(r'^(dmaster|rsn): \d+', r'\1: N', out, flags=re.M))
+        return comparable({'exit': answer['exit'], 'out': out})
 
 
 if __name__ == '__main__':
