@@ -26,6 +26,10 @@ bool Ownership::KeyState::idle() const {
 
 RecordActions Ownership::client_call(CallId call, BytesView key, Kind kind, Instant now) {
   ++counters_.calls;
+  if (key.empty() || key.size() > kMaxKeySize) {
+    outbox_.act(AnswerCall{call, -1, {}, {}, "a key of this length cannot be"});
+    return finish(now);
+  }
   const auto known = keys_.find(key);
   const bool arriving = known != keys_.end() && known->second.arrival;
   if (gate_open_ && !must_empty_ && !arriving) {
@@ -271,6 +275,17 @@ void Ownership::store_failed(KeyState& state, Instant now) {
 std::optional<StoredRecord> Ownership::stored(BytesView key) const {
   auto record = database_.fetch(key);
   return record ? std::move(*record) : std::nullopt;
+}
+
+// A store that cannot be read must not pass for an empty one: no answer is given, and the leader is told.
+bool Ownership::readable(BytesView key, std::optional<StoredRecord>& record) {
+  auto found = database_.fetch(key);
+  if (!found) {
+    anomaly(self_, "the store cannot be read: " + found.error().context);
+    return false;
+  }
+  record = std::move(*found);
+  return true;
 }
 
 bool Ownership::owned_in_store(const std::optional<StoredRecord>& record) const {

@@ -160,6 +160,7 @@ class Ownership {
   // Records may leave, be asked for, be read from elsewhere, be vacuumed.
   [[nodiscard]] bool may_move() const { return installed() && !frozen() && gate_open_; }
   [[nodiscard]] std::optional<StoredRecord> stored(BytesView key) const;
+  [[nodiscard]] bool readable(BytesView key, std::optional<StoredRecord>& record);
   [[nodiscard]] bool owned_in_store(const std::optional<StoredRecord>& record) const;
 
   // ownership_requester.cc

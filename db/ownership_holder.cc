@@ -12,7 +12,8 @@ void Ownership::on_forward(const record::Forward& forward) {
   const Bytes& key = forward.key;
   KeyState& state = keys_[key];
   dirty_.insert(key);
-  const auto record = stored(key);
+  std::optional<StoredRecord> record;
+  if (!readable(key, record)) return;
   bool own = state.arrival || owned_in_store(record);
   const auto miss = [&] {
     outbox_.send(view_.lmaster_of(key), record::Miss{key, forward.to, forward.q, forward.kind});
@@ -151,7 +152,8 @@ void Ownership::on_query(Pnn from, const record::Query& query) {
     outbox_.send(from, record::Answer{query.key, query.round, true, state->arrival->rsn});
     return;
   }
-  const auto record = stored(query.key);
+  std::optional<StoredRecord> record;
+  if (!readable(query.key, record)) return;
   const bool own = owned_in_store(record);
   if (!own && state != nullptr && state->copy) state->copy->delegated = false;
   if (!own && record && (record->header.flags & kRecordReadOnlyCopy) != 0) {

@@ -13,7 +13,7 @@ constexpr std::size_t kMaxVacuumEntries = 1024;
 }  // namespace
 
 RecordActions Ownership::schedule_deletion(BytesView key, Instant now) {
-  remember_deletion(Bytes(key), now);
+  if (!key.empty() && key.size() <= kMaxKeySize) remember_deletion(Bytes(key), now);
   return finish(now);
 }
 
@@ -115,8 +115,8 @@ bool Ownership::bury(Pnn from, const record::VacuumEntry& entry) {
   const auto it = keys_.find(entry.key);
   if (it != keys_.end() && (it->second.arrival || it->second.copy)) return false;
   if (!gate_open_ || !database_.try_lock(entry.key)) return false;
-  const auto record = stored(entry.key);
-  bool ok = true;
+  std::optional<StoredRecord> record;
+  bool ok = readable(entry.key, record);
   if (record && !owned_in_store(record) && record->header.rsn < entry.rsn) {
     ok = database_.store(entry.key, RecordHeader{entry.rsn, from, kRecordMigratedWithData}, {}).has_value();
   }
@@ -129,7 +129,8 @@ void Ownership::on_purge(Pnn from, const record::Purge& purge) {
   for (const record::VacuumEntry& entry : purge.entries) {
     bool ok = gate_open_ && database_.try_lock(entry.key);
     if (ok) {
-      const auto record = stored(entry.key);
+      std::optional<StoredRecord> record;
+      ok = readable(entry.key, record);
       if (record && !owned_in_store(record) && record->header.rsn <= entry.rsn) {
         ok = database_.erase(entry.key).has_value();
       }

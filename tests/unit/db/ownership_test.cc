@@ -186,6 +186,13 @@ TEST_F(OneNode, FullStoreIsToldToTheClientAndTheRecordCanStillLeave) {
             (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 6, true, "v"})}));
 }
 
+TEST_F(OneNode, UnreadableStoreDoesNotPassForAnEmptyOne) {
+  store.faults.failing = true;
+  const auto actions = receive(Pnn{1}, record::Query{"key", 3});
+  ASSERT_EQ(actions.size(), 1u);
+  EXPECT_EQ(std::get<Bump>(actions[0]).peer, Pnn{0});
+}
+
 TEST_F(OneNode, RecordThatNeverLeftIsVacuumedWithoutAskingAnybody) {
   own("key", "");
   (void)node->schedule_deletion("key", now);

@@ -1,0 +1,204 @@
+// One node's Commits, played through by hand.
+
+#include "db/commits.h"
+
+#include <gtest/gtest.h>
+
+#include "db/memory_store.h"
+
+namespace tdbmesh {
+namespace {
+
+constexpr Generation kFirst{1, 1};
+constexpr Generation kSecond{1, 2};
+
+View alone(Generation generation) {
+  View view;
+  view.generation = generation;
+  view.members = {Member{Pnn{0}, 1, kFirst}};
+  view.vnnmap = {Slot{Pnn{0}, kFirst}};
+  return view;
+}
+
+class LoneCommits : public testing::Test {
+ protected:
+  LoneCommits() {
+    persistent = static_cast<MemoryDatabase*>(*store.open("secrets.tdb", DatabaseKind::Persistent));
+    fleeting = static_cast<MemoryDatabase*>(*store.open("locking.tdb", DatabaseKind::Volatile));
+    (void)commits.attach(*persistent, now);
+    (void)commits.attach(*fleeting, now);
+    install(kFirst);
+  }
+  CommitActions install(Generation generation) {
+    commits.prepare(alone(generation), false, now);
+    return commits.install(alone(generation), now);
+  }
+  static RecordEntry entry(const Bytes& key, const Bytes& value) {
+    return RecordEntry{0, key, RecordHeader{1, Pnn{0}, 0}, value};
+  }
+  static RecordEntry sequence(std::uint64_t number) {
+    ByteWriter value;
+    value.put(number);
+    return RecordEntry{0, Bytes(kSequenceNumberKey), RecordHeader{number, Pnn{0}, 0}, value.bytes()};
+  }
+  // Lets the disk finish everything; returns what was answered.
+  std::vector<CommitAnswer> drain(CommitActions actions) {
+    std::vector<CommitAnswer> answers;
+    for (;;) {
+      for (CommitAction& action : actions) {
+        if (auto* submit = std::get_if<SubmitChange>(&action)) {
+          store.worker().submit(submit->ticket, std::move(submit->change));
+        } else if (auto* answer = std::get_if<CommitAnswer>(&action)) {
+          answers.push_back(*answer);
+        }
+      }
+      actions.clear();
+      const auto done = store.worker().complete(1);
+      if (done.empty()) return answers;
+      actions = commits.on_durable(done[0].ticket, done[0].result, now);
+    }
+  }
+  std::vector<CommitAnswer> commit(std::uint64_t id, std::vector<RecordEntry> entries) {
+    return drain(commits.client_commit(CommitId{id}, id, RecordBuffer{persistent->id(), std::move(entries)}, now));
+  }
+
+  Instant now{};
+  MemoryStore store;
+  MemoryDatabase* persistent = nullptr;
+  MemoryDatabase* fleeting = nullptr;
+  Commits commits{Pnn{0}};
+};
+
+using Answers = std::vector<CommitAnswer>;
+
+TEST_F(LoneCommits, CommitIsAnsweredWhenItIsOnDisk) {
+  const auto actions = commits.client_commit(CommitId{1}, 1, {persistent->id(), {entry("k", "v"), sequence(1)}}, now);
+  ASSERT_EQ(actions.size(), 1u);
+  EXPECT_FALSE(commits.quiet());
+  EXPECT_EQ(drain(actions), (Answers{CommitAnswer{CommitId{1}, 0, ""}}));
+  EXPECT_EQ((*persistent->fetch("k"))->value, "v");
+  EXPECT_EQ(commits.sequence_number(persistent->id()), 1u);
+  EXPECT_EQ(commits.versions().at(persistent->id()), (CopyVersion{kFirst, 1}));
+}
+
+TEST_F(LoneCommits, CommitWithoutSequenceNumberGetsTheNextOne) {
+  (void)commit(1, {entry("k", "v"), sequence(1)});
+  EXPECT_EQ(commit(2, {entry("k", "w")}), (Answers{CommitAnswer{CommitId{2}, 0, ""}}));
+  EXPECT_EQ(commits.sequence_number(persistent->id()), 2u);
+}
+
+TEST_F(LoneCommits, WrongSequenceNumberIsRefusedAndNothingWritten) {
+  const auto answers = commit(1, {entry("k", "v"), sequence(5)});
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_EQ(answers[0].status, -1);
+  EXPECT_EQ(persistent->record_count(), 0u);
+}
+
+TEST_F(LoneCommits, EmptyCommitIsDoneAtOnce) {
+  EXPECT_EQ(commit(1, {}), (Answers{CommitAnswer{CommitId{1}, 0, ""}}));
+}
+
+TEST_F(LoneCommits, SecondCommitOfOneClientAndUnknownDatabaseAreRefused) {
+  const auto first = commits.client_commit(CommitId{1}, 9, {persistent->id(), {entry("k", "v")}}, now);
+  const auto second = drain(commits.client_commit(CommitId{2}, 9, {persistent->id(), {entry("k", "w")}}, now));
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_EQ(second[0].status, -1);
+  const auto unknown = drain(commits.client_commit(CommitId{3}, 8, {DatabaseId{1}, {entry("k", "w")}}, now));
+  ASSERT_EQ(unknown.size(), 1u);
+  EXPECT_EQ(unknown[0].status, -1);
+  EXPECT_EQ(drain(first).size(), 1u);
+}
+
+TEST_F(LoneCommits, CommitIsHeldThroughAViewChange) {
+  commits.prepare(alone(kSecond), false, now);
+  EXPECT_TRUE(commits.client_commit(CommitId{1}, 1, {persistent->id(), {entry("k", "v")}}, now).empty());
+  EXPECT_EQ(drain(commits.install(alone(kSecond), now)), (Answers{CommitAnswer{CommitId{1}, 0, ""}}));
+}
+
+TEST_F(LoneCommits, CommitCutByAViewChangeIsAnsweredAfterIt) {
+  auto actions = commits.client_commit(CommitId{1}, 1, {persistent->id(), {entry("k", "v"), sequence(1)}}, now);
+  commits.prepare(alone(kSecond), false, now);
+  EXPECT_TRUE(drain(std::move(actions)).empty());  // written, and not answered yet
+  EXPECT_TRUE(commits.quiet());
+  EXPECT_EQ(commits.install(alone(kSecond), now).size(), 1u);
+  EXPECT_EQ(commits.open_commits(), 0u);
+}
+
+TEST_F(LoneCommits, WipeKeepsTheSequenceNumberGrowing) {
+  (void)commit(1, {entry("k", "v"), sequence(1)});
+  EXPECT_EQ(drain(commits.replace_all(CommitId{2}, persistent->id(), {}, now)),
+            (Answers{CommitAnswer{CommitId{2}, 0, ""}}));
+  EXPECT_EQ(persistent->record_count(), 1u);
+  EXPECT_EQ(commits.sequence_number(persistent->id()), 2u);
+}
+
+TEST_F(LoneCommits, VolatileCommitReplacesOnlyWhatIsHereAndOwned) {
+  ASSERT_TRUE(fleeting->try_lock("own"));
+  (void)fleeting->store("own", RecordHeader{3, Pnn{0}, 0}, "old");
+  (void)fleeting->store("copy", RecordHeader{3, Pnn{1}, 0}, "old");
+  fleeting->unlock("own");
+  const RecordBuffer buffer{fleeting->id(), {entry("own", "new"), entry("copy", "new"), entry("none", "new")}};
+  EXPECT_EQ(drain(commits.client_commit(CommitId{1}, 1, buffer, now)), (Answers{CommitAnswer{CommitId{1}, 0, ""}}));
+  EXPECT_EQ(**fleeting->fetch("own"), (StoredRecord{RecordHeader{3, Pnn{0}, 0}, "new"}));
+  EXPECT_EQ((*fleeting->fetch("copy"))->value, "old");
+  EXPECT_EQ(*fleeting->fetch("none"), std::nullopt);
+}
+
+TEST_F(LoneCommits, FailedDiskIsReportedAndNotAnsweredAsFailure) {
+  store.faults.full = true;
+  auto actions = commits.client_commit(CommitId{1}, 1, {persistent->id(), {entry("k", "v")}}, now);
+  store.worker().submit(std::get<SubmitChange>(actions[0]).ticket, std::get<SubmitChange>(actions[0]).change);
+  const auto done = store.worker().complete(1);
+  actions = commits.on_durable(done[0].ticket, done[0].result, now);
+  ASSERT_EQ(actions.size(), 1u);
+  EXPECT_EQ(std::get<CommitTrouble>(actions[0]).peer, Pnn{0});
+  EXPECT_EQ(commits.open_commits(), 1u);
+}
+
+TEST(CopyFetch, StartsOverWhenTheSourceGoesOn) {
+  MemoryStore store;
+  auto* source = static_cast<MemoryDatabase*>(*store.open("secrets.tdb", DatabaseKind::Persistent));
+  CommitSettings settings;
+  settings.batch_records = 16;
+  const auto change = [&](std::uint64_t seqnum, unsigned count) {
+    DurableChange durable{source->id(), CopyVersion{kFirst, seqnum}, false, {}};
+    for (unsigned i = 0; i < count; ++i) durable.entries.push_back({0, "k" + std::to_string(i), {}, std::to_string(seqnum)});
+    ASSERT_TRUE(source->apply(durable));
+  };
+  change(1, 40);
+  CopyFetch fetch(1, Pnn{1}, {}, {}, Instant{});
+  commit::Pull pull = fetch.first();
+  unsigned batches = 0;
+  for (;;) {
+    const auto body = answer_pull(*source, CommitHistory{}, pull, settings);
+    auto step = fetch.on_data(Pnn{1}, std::get<commit::PullData>(body), Instant{});
+    ASSERT_TRUE(step);
+    if (++batches == 2) change(2, 40);
+    if (auto* complete = std::get_if<CopyFetch::Complete>(&*step)) {
+      EXPECT_EQ(complete->change.version, (CopyVersion{kFirst, 2}));
+      EXPECT_EQ(complete->change.entries.size(), 40u);
+      for (const RecordEntry& entry : complete->change.entries) EXPECT_EQ(entry.value, "2");
+      return;
+    }
+    pull = std::get<CopyFetch::Ask>(*step).pull;
+    ASSERT_LT(batches, 20u);
+  }
+}
+
+TEST(CommitHistory, KnowsOnlyWhatFollowsWithoutAGap) {
+  const CommitSettings settings;
+  CommitHistory history;
+  const CopyVersion one{kFirst, 1};
+  const CopyVersion two{kFirst, 2};
+  const CopyVersion three{kSecond, 3};
+  history.add(one, two, {{0, "a", {}, "1"}}, settings);
+  history.add(two, three, {{0, "b", {}, "2"}}, settings);
+  EXPECT_EQ(history.between(one, three)->size(), 2u);
+  EXPECT_EQ(history.between(two, three)->size(), 1u);
+  EXPECT_FALSE(history.between(CopyVersion{kSecond, 1}, three));  // same number, other commit
+  history.add(CopyVersion{kSecond, 9}, CopyVersion{kSecond, 10}, {}, settings);
+  EXPECT_FALSE(history.between(one, three));
+}
+
+}  // namespace
+}  // namespace tdbmesh
