@@ -1,0 +1,261 @@
+#include "tests/sim/node_cluster.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <fmt/format.h>
+
+#include "db/base/hash.h"
+#include "tests/sim/commit_client.h"
+#include "tests/sim/record_client.h"
+
+namespace tdbmesh::sim {
+
+namespace {
+
+double seconds_of(Instant t) { return std::chrono::duration<double>(t.time_since_epoch()).count() - 1000; }
+
+// What a node attached reaches nobody, and all confirm it.
+void hide_attached(MessageKind kind, Bytes& body) {
+  if (kind != MessageKind::Relay) return;
+  const auto payload = decode_relay(body);
+  if (!payload) return;
+  if (const auto* attach = std::get_if<RelayAttach>(&*payload)) body = encode_relay(RelayAttach{attach->id, {}});
+}
+
+}  // namespace
+
+NodeCluster::NodeCluster(std::uint64_t seed, ClusterSettings settings)
+    : world_(seed),
+      settings_(settings),
+      network_(
+          world_, [this](Pnn to, Pnn from, const SimNetwork::Message& message) { node(to).arrived(from, message); },
+          [this](Pnn to, Pnn from) {
+            trace(to, fmt::format("gap in what comes from node {}", number(from)));
+            node(to).gap(from);
+          }) {
+  network_.swallow_gaps = settings_.plants.swallow_gaps;
+  if (settings_.plants.hide_attached) network_.tamper = hide_attached;
+  for (std::uint32_t i = 0; i < settings_.nodes; ++i) {
+    const auto ppm = static_cast<std::int64_t>(world_.random().below(20001)) - 10000;
+    const MachineClock clock(ppm, seconds(static_cast<std::int64_t>(world_.random().below(1000))));
+    nodes_.push_back(std::make_unique<SimNode>(*this, Pnn{i}, clock, settings_.plants.store));
+    SimNode* n = nodes_.back().get();
+    n->report_unwritten = settings_.plants.lie_about_disk && i + 1 == settings_.nodes;
+    for (std::size_t c = 0; c < settings_.record_clients; ++c) n->add_client(std::make_unique<RecordClient>(*this, *n));
+    for (std::size_t c = 0; c < settings_.commit_clients; ++c) n->add_client(std::make_unique<CommitClient>(*this, *n));
+    world_.after(world_.random().up_to(milliseconds(200)), [n] { n->start(); });
+  }
+}
+
+NodeCluster::~NodeCluster() = default;
+
+void NodeCluster::fail(const std::string& what) {
+  if (!violation_.empty()) return;
+  violation_ = fmt::format("at {:.6f} s: {}", seconds_of(world_.now()), what);
+  if (settings_.trace) std::fprintf(stderr, "VIOLATION %s\n", violation_.c_str());
+}
+
+void NodeCluster::trace(Pnn pnn, const std::string& what) {
+  if (!settings_.trace) return;
+  std::fprintf(stderr, "%11.6f %u.%llu %s\n", seconds_of(world_.now()), number(pnn),
+               static_cast<unsigned long long>(node(pnn).incarnation()), what.c_str());
+}
+
+// ---- what nodes report --------------------------------------------------------------------------------------
+
+void NodeCluster::note_leader(SimNode& node) {
+  if (!node.node().control().leading()) return;
+  const std::uint64_t term = node.node().control().term();
+  const std::pair who(node.pnn(), node.incarnation());
+  const auto [known, fresh] = leaders_.emplace(term, who);
+  if (fresh) ++counts_.leaders;
+  if (known->second != who) fail(fmt::format("I2: term {} has a second leader, node {}", term, number(node.pnn())));
+}
+
+void NodeCluster::note_accepted(SimNode&, const View& view) {
+  const auto [known, fresh] = contents_.emplace(view.generation, view);
+  if (!fresh && known->second != view) fail("I2: two views under generation " + to_string(view.generation));
+}
+
+void NodeCluster::note_installed(SimNode& node, const View& view) {
+  note_accepted(node, view);
+  if (!newest_ || view.generation > newest_->generation) {
+    newest_ = view;
+    ghost_.set_view(view);
+    ++counts_.views;
+  }
+  if (view.generation == newest_->generation) check_copy(node, "when it installs the newest view");
+}
+
+void NodeCluster::commit_acknowledged(SimNode& node, DatabaseId database, const Bytes& commit) {
+  trace(node.pnn(), fmt::format("'{}' on {} is acknowledged", commit, to_string(database)));
+  ghost_.acknowledged(database, commit);
+  if (!newest_) return;
+  for (const Member& member : newest_->members) {
+    SimNode& there = this->node(member.pnn);
+    if (!there.up() || there.incarnation() != member.incarnation) continue;
+    if (there.store().look(database, commit)) continue;
+    fail(fmt::format("I3: '{}' on {} is acknowledged at node {} but missing at member {} of view {}", commit,
+                     to_string(database), number(node.pnn()), number(member.pnn), to_string(newest_->generation)));
+  }
+}
+
+bool NodeCluster::take_database_lock(DatabaseId database) { return locked_.insert(database).second; }
+
+void NodeCluster::free_database_lock(DatabaseId database, bool commit_under_way) {
+  locked_.erase(database);
+  if (commit_under_way) unclean_.insert(database);
+}
+
+// ---- checkers -----------------------------------------------------------------------------------------------
+
+void NodeCluster::check() {
+  if (!newest_) return;
+  check_gates();
+  if (std::exchange(stores_changed_, false)) check_owners();
+}
+
+void NodeCluster::check_gates() {
+  for (const auto& node : nodes_) {
+    if (!node->gate_is_open()) continue;
+    const Member* member = newest_->member(node->pnn());
+    if (member == nullptr) {
+      fail(fmt::format("I6: the gate of node {} is open outside view {}", number(node->pnn()), to_string(newest_->generation)));
+    } else if (*member != node->gate_member()) {
+      fail(fmt::format("I6: the gate of node {} is open under join {} but view {} has it with join {}",
+                       number(node->pnn()), to_string(node->gate_member().join), to_string(newest_->generation),
+                       to_string(member->join)));
+    }
+  }
+}
+
+void NodeCluster::check_owners() {
+  std::vector<SimNode*> serving;
+  for (const auto& node : nodes_) {
+    if (node->gate_is_open()) serving.push_back(node.get());
+  }
+  if (serving.size() < 2) return;
+  for (const GhostLog::Key& key : RecordClient::all_keys()) {
+    const SimNode* owner = nullptr;
+    for (SimNode* node : serving) {
+      const auto record = node->store().look(key.first, key.second);
+      if (!record || record->header.dmaster != node->pnn()) continue;
+      if (owner != nullptr) {
+        fail(fmt::format("I1: nodes {} and {} both own '{}' of {} in view {}", number(owner->pnn()), number(node->pnn()),
+                         key.second, to_string(key.first), to_string(newest_->generation)));
+      }
+      owner = node;
+    }
+  }
+}
+
+void NodeCluster::check_copy(SimNode& node, const char* when) {
+  for (const auto& [database, commits] : ghost_.commits()) {
+    for (const Bytes& commit : commits) {
+      if (node.store().look(database, commit)) continue;
+      return fail(fmt::format("I3: '{}' on {} was acknowledged and is missing at node {} {}", commit, to_string(database),
+                              number(node.pnn()), when));
+    }
+  }
+}
+
+void NodeCluster::check_copies_equal() {
+  for (const std::string& name : CommitClient::all_names()) {
+    const DatabaseId id = database_id(name);
+    std::optional<ScanBatch> first;
+    for (const auto& node : nodes_) {
+      const MemoryDatabase* database = node->store().memory().find(id);
+      if (database == nullptr) return fail(fmt::format("I8: {} is not attached at node {}", name, number(node->pnn())));
+      auto all = database->scan({}, ~std::size_t{0});
+      if (!all) return fail("I8: a copy cannot be read: " + all.error().context);
+      if (!first) {
+        first = std::move(*all);
+      } else if (first->records != all->records) {
+        return fail(fmt::format("I8: the copies of {} at nodes 0 and {} differ", name, number(node->pnn())));
+      }
+    }
+  }
+}
+
+// ---- the end ------------------------------------------------------------------------------------------------
+
+std::string NodeCluster::why_not_well() {
+  std::string why;
+  const View* first = nullptr;
+  int leaders = 0;
+  for (const auto& node : nodes_) {
+    const auto say = [&](const std::string& what) { why += fmt::format("node {}: {}\n", number(node->pnn()), what); };
+    if (!node->up()) {
+      say("down");
+      continue;
+    }
+    const recovery::ControlPlane& control = node->node().control();
+    leaders += control.leading() ? 1 : 0;
+    const View* view = control.installed_view();
+    if (view == nullptr || control.in_recovery()) {
+      say("in recovery");
+      for (const std::string& reason : control.status_reasons(node->local())) say("  " + reason);
+      continue;
+    }
+    if (view->members.size() != nodes_.size()) say(fmt::format("{} members", view->members.size()));
+    if (first == nullptr) first = view;
+    if (view->generation != first->generation) say("in another view");
+    if (!node->gate_is_open()) say("gate closed");
+  }
+  if (leaders != 1) why += fmt::format("{} leaders\n", leaders);
+  return why;
+}
+
+std::string NodeCluster::why_round_not_done() {
+  std::string why;
+  for (const auto& node : nodes_) {
+    for (const auto& client : node->clients()) {
+      if (!client->round_done()) why += fmt::format("node {}: a client is {}\n", number(node->pnn()), client->doing());
+    }
+  }
+  return why;
+}
+
+bool NodeCluster::run_for(Duration most, const std::function<bool()>& until) {
+  const Instant end = world_.now() + most;
+  while (violation_.empty() && world_.now() < end) {
+    world_.run_until(std::min(end, world_.now() + milliseconds(10)), [this] {
+      if (violation_.empty()) check();
+    });
+    if (violation_.empty() && until && until()) return true;
+  }
+  return false;
+}
+
+bool NodeCluster::run_with_faults(Duration how_long) {
+  faults_on_ = true;
+  world_.after(milliseconds(1500), [this] { fault(); });
+  (void)run_for(how_long, nullptr);
+  faults_on_ = false;
+  return violation_.empty();
+}
+
+bool NodeCluster::run_until_well(Duration well_within, Duration round_within) {
+  heal();
+  trace(Pnn{0}, "faults end");
+  const Instant begin = world_.now();
+  if (!run_for(well_within, [this] { return why_not_well().empty(); })) {
+    fail("I8: not well after the faults ended:\n" + why_not_well());
+    return false;
+  }
+  counts_.to_well = world_.now() - begin;
+  for (const auto& node : nodes_) {
+    for (const auto& client : node->clients()) client->start_round();
+  }
+  if (!run_for(round_within, [this] { return why_round_not_done().empty(); })) {
+    fail("I8: clients wait for ever:\n" + why_round_not_done());
+    return false;
+  }
+  counts_.round = world_.now() - begin - counts_.to_well;
+  (void)run_for(milliseconds(200), nullptr);
+  for (const auto& node : nodes_) check_copy(*node, "at the end");
+  check_copies_equal();
+  return violation_.empty();
+}
+
+}  // namespace tdbmesh::sim

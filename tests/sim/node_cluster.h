@@ -1,0 +1,138 @@
+#pragma once
+// A simulated cluster of whole nodes: the production Node on every machine, its clients, faults, and the
+// checkers, which look at all nodes at once after every event.
+//
+//  I1  at most one member of the newest installed view, with an open gate, holds a record as dmaster
+//  I2  one leader per term, one content per generation
+//  I3  an acknowledged commit is in the copy of every member, from its answer on
+//  I4, I5  what clients see of records: ghost_log.h
+//  I6  no gate is open outside the newest view
+//  I8  once faults stop: one leader, all members, gates open, each client gets at each record, copies equal
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/sim/ghost_log.h"
+#include "tests/sim/sim_network.h"
+#include "tests/sim/sim_node.h"
+#include "tests/sim/world.h"
+
+namespace tdbmesh::sim {
+
+struct ClusterSettings {
+  std::size_t nodes = 3;
+  Timing timing;
+  Duration vacuum_interval = milliseconds(300);
+  std::size_t record_clients = 3;  // per node
+  std::size_t commit_clients = 1;
+  bool store_faults = true;
+  bool trace = false;
+  // Planted bugs. The checkers must object.
+  HeartbeatCore::TestHooks heartbeat_hooks;
+  struct Plants {
+    StorePlants store;              // a node that comes back keeps its records
+    bool ignore_gate = false;       // clients work although the gate is closed
+    bool lie_about_disk = false;    // the last node says "durable" of what it never writes
+    bool hide_attached = false;     // what a node attached is not told to the others
+    bool swallow_gaps = false;      // lost messages go unnoticed
+  } plants;
+};
+
+class NodeCluster {
+ public:
+  NodeCluster(std::uint64_t seed, ClusterSettings settings);
+  ~NodeCluster();
+
+  // Faults about once a second for so long, then none. False as soon as a checker objects: see violation().
+  bool run_with_faults(Duration how_long);
+  // No more faults: all must be well within the first bound, and every client through with all records and
+  // databases within the second.
+  bool run_until_well(Duration well_within, Duration round_within);
+  [[nodiscard]] const std::string& violation() const { return violation_; }
+  struct Counts {
+    std::uint64_t views = 0;
+    std::uint64_t leaders = 0;
+    std::uint64_t faults = 0;
+    std::uint64_t operations = 0;  // on records, by clients
+    std::uint64_t commits = 0;
+    Duration to_well{0};
+    Duration round{0};
+  };
+  [[nodiscard]] Counts& counts() { return counts_; }
+
+  // ---- for nodes and clients ----
+  [[nodiscard]] World& world() { return world_; }
+  [[nodiscard]] SimNetwork& network() { return network_; }
+  [[nodiscard]] GhostLog& ghost() { return ghost_; }
+  [[nodiscard]] const ClusterSettings& settings() const { return settings_; }
+  [[nodiscard]] SimNode& node(Pnn pnn) { return *nodes_[number(pnn)]; }
+  void fail(const std::string& what);
+  void trace(Pnn pnn, const std::string& what);
+  void stores_changed() { stores_changed_ = true; }
+  void note_leader(SimNode& node);
+  void note_accepted(SimNode& node, const View& view);
+  void note_installed(SimNode& node, const View& view);
+  void node_exited(SimNode& node);
+  [[nodiscard]] ClientId next_client() { return ClientId{++last_client_}; }
+  [[nodiscard]] std::uint64_t next_process() { return ++last_process_; }
+  [[nodiscard]] std::uint64_t next_commit() { return ++last_commit_; }
+  void commit_acknowledged(SimNode& node, DatabaseId database, const Bytes& commit);
+  // The lock that stands for g_lock. Freed by a holder that died during a commit it is unclean: that commit
+  // may still come to its end.
+  [[nodiscard]] bool take_database_lock(DatabaseId database);
+  void free_database_lock(DatabaseId database, bool commit_under_way);
+  [[nodiscard]] bool database_lock_unclean(DatabaseId database) const { return unclean_.contains(database); }
+  void database_lock_is_clean(DatabaseId database) { unclean_.erase(database); }
+
+ private:
+  // node_cluster.cc
+  void check();
+  void check_owners();
+  void check_gates();
+  void check_copy(SimNode& node, const char* when);
+  void check_copies_equal();
+  [[nodiscard]] std::string why_not_well();
+  [[nodiscard]] std::string why_round_not_done();
+  bool run_for(Duration most, const std::function<bool()>& until);
+
+  // node_faults.cc
+  void fault();
+  void heal();
+  void fault_in_process(SimNode& node);
+  void fault_in_links(SimNode& node);
+  void fault_in_store(SimNode& node);
+  void later_unless_healed(Duration delay, std::function<void()> what);
+  [[nodiscard]] Duration for_a_while();
+  [[nodiscard]] Duration until_restart();
+  void kill_daemon(SimNode& node, Duration restart_after);
+  void power_off(SimNode& node, Duration restart_after);
+  void isolate(SimNode& node, bool cut);
+  void partition(std::uint64_t side, bool cut);
+  void set_quality(SimNode& node, std::uint32_t loss_percent, Duration delay_most);
+  void set_stopped(SimNode& node, bool stopped);
+
+  World world_;
+  ClusterSettings settings_;
+  SimNetwork network_;
+  GhostLog ghost_;
+  std::vector<std::unique_ptr<SimNode>> nodes_;
+  std::string violation_;
+  Counts counts_;
+  bool faults_on_ = false;
+  bool stores_changed_ = false;
+  std::map<std::uint64_t, std::pair<Pnn, Incarnation>> leaders_;  // by term
+  std::map<Generation, View> contents_;
+  std::optional<View> newest_;
+  std::uint32_t last_client_ = 0;
+  std::uint64_t last_process_ = 0;
+  std::uint64_t last_commit_ = 0;
+  std::set<DatabaseId> locked_;
+  std::set<DatabaseId> unclean_;
+};
+
+}  // namespace tdbmesh::sim

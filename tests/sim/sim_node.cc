@@ -1,0 +1,371 @@
+#include "tests/sim/sim_node.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "tests/sim/node_cluster.h"
+#include "tests/sim/sim_client.h"
+
+namespace tdbmesh::sim {
+
+namespace {
+constexpr int kHeartbeatChannel = 1;
+}
+
+SimNode::SimNode(NodeCluster& cluster, Pnn pnn, MachineClock clock, const StorePlants& plants)
+    : cluster_(cluster), pnn_(pnn), clock_(clock), store_(pnn, plants) {}
+
+SimNode::~SimNode() = default;
+
+Instant SimNode::local() const { return clock_.local(cluster_.world().now()); }
+
+void SimNode::add_client(std::unique_ptr<SimClient> client) { clients_.push_back(std::move(client)); }
+
+// ---- lives ----------------------------------------------------------------------------------------------
+
+void SimNode::in_life(Instant when, bool loop, std::function<void()> what) {
+  const std::uint64_t life = life_;
+  cluster_.world().at(when, [this, life, loop, what = std::move(what)]() mutable {
+    if (life_ != life || node_ == nullptr) return;
+    const Instant able = std::max({frozen_until, paused_until, loop ? stalled_until : Instant{}});
+    if (able > cluster_.world().now()) return in_life(able, loop, std::move(what));
+    what();
+  });
+}
+
+NodeConfig SimNode::config() {
+  const ClusterSettings& settings = cluster_.settings();
+  NodeConfig config;
+  config.control.self = pnn_;
+  for (std::uint32_t i = 0; i < settings.nodes; ++i) {
+    config.control.cluster.nodes.push_back(Pnn{i});
+    config.nodes.push_back({ctdb::v4_address(10, 0, 0, static_cast<std::uint8_t>(i + 1), 4379), false});
+  }
+  config.control.cluster.voters = config.control.cluster.nodes;
+  config.control.timing = settings.timing;
+  config.control.flap_guard = false;
+  config.control.seed = cluster_.world().random().next();
+  config.records.vacuum_interval = settings.vacuum_interval;
+  return config;
+}
+
+void SimNode::start() {
+  if (node_ != nullptr) return;
+  ++life_;
+  ++store_life_;
+  // What the disk had of the queue when the daemon died was never reported.
+  store_.crash(cluster_.world().random().below(store_.memory().worker().queued() + 1));
+  recovery::PersistedState state;
+  if (!disk_.empty()) {
+    auto loaded = recovery::decode_state(disk_);
+    if (!loaded) return cluster_.fail("the state on disk does not decode");
+    state = std::move(*loaded);
+  }
+  incarnation_ = ++state.incarnation;
+  disk_ = recovery::encode(state);
+  gate_until_ = Instant::min();
+  loop_due_ = kNever;
+  to_write_.reset();
+  writing_ = flushing_ = exiting_ = false;
+  waiting_chains_.clear();
+  connections_.clear();
+  installed_ = accepted_ = Generation{};
+  vacuumed_ = 0;
+  cluster_.trace(pnn_, fmt::format("start, incarnation {}", incarnation_));
+  const NodeConfig with = config();
+  std::vector<Pnn> peers;
+  for (const Pnn p : with.control.cluster.nodes) {
+    if (p != pnn_) peers.push_back(p);
+  }
+  heart_ = std::make_unique<HeartbeatCore>(pnn_, incarnation_, peers, with.control.timing, local());
+  heart_->set_test_hooks(cluster_.settings().heartbeat_hooks);
+  heart_ticked_ = local();
+  cluster_.network().process_started(pnn_, incarnation_, cluster_.settings().nodes);
+  node_ = std::make_unique<Node>(with, static_cast<NodeEnvironment&>(*this), std::move(state));
+  node_->start(local());
+  turn(nullptr);
+  schedule_heartbeat(local());
+  for (auto& client : clients_) client->begin(cluster_.world().random().up_to(milliseconds(30)));
+}
+
+void SimNode::stop_daemon(bool machine) {
+  if (node_ != nullptr) {
+    cluster_.trace(pnn_, machine ? "the machine dies" : "the daemon dies");
+    ++life_;
+    node_.reset();
+    // The write under way may or may not have reached the disk; what waited behind it has not.
+    if (writing_ && to_write_ && cluster_.world().random().chance(2)) disk_ = to_write_->first;
+    cluster_.network().process_died(pnn_, cluster_.settings().nodes);
+    connections_.clear();
+    if (!machine) {
+      for (auto& client : clients_) client->daemon_died();
+    }
+  }
+  if (!machine) return;
+  gate_until_ = Instant::min();
+  for (auto& client : clients_) client->machine_died();
+}
+
+// ---- turns ----------------------------------------------------------------------------------------------
+
+void SimNode::turn(const std::function<void()>& event) {
+  const Instant now = local();
+  heart_->note_loop_progress(++turns_, now);
+  node_->begin_turn(now);
+  if (event) event();
+  node_->end_turn();
+  note();
+  schedule_loop();
+  if (exiting_) {
+    exiting_ = false;
+    cluster_.node_exited(*this);
+  }
+}
+
+void SimNode::in_turn_soon(Duration delay, std::function<void()> event) {
+  if (node_ == nullptr) return;
+  in_life(cluster_.world().now() + delay, true, [this, event = std::move(event)] { turn(event); });
+}
+
+void SimNode::schedule_loop() {
+  const Instant due = std::max(clock_.when(node_->next_wake()), cluster_.world().now() + Duration(1));
+  if (due >= loop_due_) return;
+  loop_due_ = due;
+  in_life(due, true, [this, due] {
+    if (loop_due_ != due) return;  // an earlier one was scheduled since, and has scheduled the next
+    loop_due_ = kNever;
+    turn(nullptr);
+  });
+}
+
+// What the checkers want to know of this turn.
+void SimNode::note() {
+  gate_until_ = heart_->gate_until();
+  const View* view = node_->control().installed_view();
+  if (const Member* me = view != nullptr ? view->member(pnn_) : nullptr) gate_member_ = *me;
+  cluster_.note_leader(*this);
+  if (const View* accepted = node_->control().accepted_view(); accepted && accepted->generation != accepted_) {
+    accepted_ = accepted->generation;
+    cluster_.note_accepted(*this, *accepted);
+  }
+  if (view != nullptr && view->generation != installed_) {
+    installed_ = view->generation;
+    cluster_.note_installed(*this, *view);
+  }
+  if (!store_.erased.empty()) {
+    const std::uint64_t vacuumed = node_->records().counters().vacuumed;
+    if (vacuumed - vacuumed_ == store_.erased.size()) {
+      for (const auto& key : store_.erased) cluster_.ghost().vacuumed(key, pnn_);
+    }
+    vacuumed_ = vacuumed;
+    store_.erased.clear();
+  }
+  cluster_.stores_changed();
+}
+
+// ---- heartbeats and the gate ------------------------------------------------------------------------------
+
+void SimNode::schedule_heartbeat(Instant at) {
+  const Instant due = std::max(clock_.when(at), cluster_.world().now());
+  in_life(due + cluster_.world().random().up_to(Duration(300)), false, [this] {
+    std::vector<OutgoingHeartbeat> out;
+    const bool was_away = local() - heart_ticked_ > cluster_.settings().timing.silence / 2;
+    heart_ticked_ = local();
+    const Instant next = heart_->tick(local(), out);
+    gate_until_ = heart_->gate_until();
+    send_heartbeats(out);
+    if (was_away) in_life(cluster_.world().now(), true, [this] { turn([this] { node_->on_heartbeats(); }); });
+    schedule_heartbeat(next);
+  });
+}
+
+void SimNode::send_heartbeats(std::vector<OutgoingHeartbeat>& out) {
+  for (auto& message : out) {
+    SimNode* to = &cluster_.node(message.to);
+    (void)cluster_.world().send(pnn_, message.to, kHeartbeatChannel, [to, from = pnn_, bytes = std::move(message.bytes)] {
+      to->heartbeat_bytes(from, bytes);
+    });
+  }
+}
+
+void SimNode::heartbeat_bytes(Pnn from, Bytes bytes) {
+  if (node_ == nullptr) return;
+  in_life(cluster_.world().now(), false, [this, from, bytes = std::move(bytes)] {
+    std::vector<OutgoingHeartbeat> out;
+    const bool news = heart_->on_bytes(from, bytes, local(), out);
+    gate_until_ = heart_->gate_until();
+    send_heartbeats(out);
+    if (!news) return;
+    in_life(cluster_.world().now() + cluster_.world().random().up_to(milliseconds(1)), true,
+            [this] { turn([this] { node_->on_heartbeats(); }); });
+  });
+}
+
+std::optional<HeartbeatTable> SimNode::heartbeats() {
+  const Instant now = local();
+  if (now - heart_ticked_ > cluster_.settings().timing.silence / 2) return std::nullopt;
+  HeartbeatTable table = heart_->snapshot(now);
+  for (const PeerHeartbeats& peer : table.peers) cluster_.network().note_life(pnn_, peer.pnn, peer.incarnation);
+  return table;
+}
+
+void SimNode::permit_gate(Generation) {
+  heart_->permit_gate();
+  gate_until_ = heart_->gate_until();
+}
+
+void SimNode::close_gate() {
+  heart_->close_gate();
+  gate_until_ = Instant::min();
+}
+
+// ---- links ----------------------------------------------------------------------------------------------
+
+void SimNode::send(Pnn to, MessageKind kind, Bytes body) { cluster_.network().send(pnn_, to, kind, std::move(body)); }
+
+void SimNode::peer_lost(Pnn peer) { cluster_.network().forget(pnn_, peer); }
+
+void SimNode::arrived(Pnn from, const SimNetwork::Message& message) {
+  if (node_ == nullptr) return;
+  in_life(cluster_.world().now() + Duration(50), true, [this, from, message] {
+    turn([&] { node_->on_message(from, message.from_life, message.kind, message.body); });
+  });
+}
+
+void SimNode::gap(Pnn from) {
+  if (node_ == nullptr) return;
+  in_life(cluster_.world().now() + Duration(50), true, [this, from] { turn([&] { node_->on_gap(from); }); });
+}
+
+// ---- disk -----------------------------------------------------------------------------------------------
+
+Duration SimNode::disk_time() {
+  Random& random = cluster_.world().random();
+  return slow_disk ? milliseconds(10) + random.up_to(milliseconds(70)) : Duration(200) + random.up_to(milliseconds(5));
+}
+
+void SimNode::persist(std::uint64_t ticket, Bytes state) {
+  // While one write is under way the newest of those that wait is kept.
+  to_write_ = {std::move(state), ticket};
+  if (!writing_) write_next();
+}
+
+void SimNode::write_next() {
+  writing_ = true;
+  in_life(cluster_.world().now() + disk_time(), false, [this, item = *to_write_] {
+    disk_ = item.first;
+    writing_ = false;
+    if (to_write_ && to_write_->second > item.second) {
+      write_next();
+    } else {
+      to_write_.reset();
+    }
+    in_life(cluster_.world().now(), true, [this, ticket = item.second] { turn([&] { node_->on_persisted(ticket); }); });
+  });
+}
+
+void SimNode::submit(std::uint64_t ticket, DurableChange change) {
+  if (report_unwritten) {
+    in_life(cluster_.world().now() + disk_time(), true,
+            [this, ticket] { turn([&] { node_->on_durable(ticket, Result<void>{}); }); });
+    return;
+  }
+  store_.memory().worker().submit(ticket, std::move(change));
+  if (!flushing_) flush_commits();
+}
+
+void SimNode::flush_commits() {
+  flushing_ = true;
+  const std::size_t batch = store_.memory().worker().queued();
+  in_life(cluster_.world().now() + disk_time(), false, [this, batch] {
+    flushing_ = false;
+    cluster_.stores_changed();
+    for (MemoryCompletion& done : store_.memory().worker().complete(batch)) {
+      in_life(cluster_.world().now(), true,
+              [this, done = std::move(done)] { turn([&] { node_->on_durable(done.ticket, done.result); }); });
+    }
+    if (store_.memory().worker().queued() > 0) flush_commits();
+  });
+}
+
+// ---- chains ---------------------------------------------------------------------------------------------
+
+void SimNode::wait_chain(DatabaseId database, Bytes key) {
+  waiting_chains_.emplace(database, std::move(key));
+  in_life(cluster_.world().now() + Duration(20), false, [this] { look_at_chains(); });
+}
+
+void SimNode::chain_released(DatabaseId) {
+  if (node_ == nullptr || waiting_chains_.empty()) return;
+  in_life(cluster_.world().now() + cluster_.world().random().up_to(Duration(100)), false, [this] { look_at_chains(); });
+}
+
+void SimNode::look_at_chains() {
+  for (auto at = waiting_chains_.begin(); at != waiting_chains_.end();) {
+    MemoryDatabase* database = store_.memory().find(at->first);
+    if (database != nullptr) {
+      if (!database->try_lock(at->second)) {
+        ++at;
+        continue;
+      }
+      database->unlock(at->second);
+    }
+    in_life(cluster_.world().now() + cluster_.world().random().up_to(Duration(100)), true, [this, which = *at] {
+      turn([&] { node_->on_chain_free(which.first, which.second); });
+    });
+    at = waiting_chains_.erase(at);
+  }
+}
+
+// ---- clients --------------------------------------------------------------------------------------------
+
+ClientId SimNode::connect(SimClient& client, std::int32_t pid) {
+  if (node_ == nullptr) return ClientId{};
+  const ClientId id = cluster_.next_client();
+  connections_[id] = &client;
+  in_life(cluster_.world().now() + Duration(20), true,
+          [this, id, pid] { turn([&] { node_->on_client_connect(id, pid); }); });
+  return id;
+}
+
+void SimNode::disconnect(ClientId id) {
+  if (connections_.erase(id) == 0) return;
+  in_life(cluster_.world().now() + Duration(30), true, [this, id] { turn([&] { node_->on_client_gone(id); }); });
+}
+
+void SimNode::send_from_client(ClientId id, Bytes packet) {
+  if (!connections_.contains(id)) return;
+  in_life(cluster_.world().now() + Duration(30), true, [this, id, packet = std::move(packet)] {
+    if (connections_.contains(id)) turn([&] { node_->on_client_packet(id, packet); });
+  });
+}
+
+void SimNode::send_to_client(ClientId id, Bytes packet) {
+  const auto at = connections_.find(id);
+  if (at != connections_.end()) at->second->packet_coming(id, std::move(packet));
+}
+
+void SimNode::close_client(ClientId id) {
+  const auto at = connections_.find(id);
+  if (at == connections_.end()) return;
+  at->second->closed_by_daemon(id);
+  disconnect(id);
+}
+
+void SimNode::set_stopped(bool stopped) {
+  ctdb::Packet packet;
+  packet.header.destnode = ctdb::kCurrentNode;
+  ctdb::ReqControl control;
+  control.opcode = stopped ? ctdb::ControlOpcode::StopNode : ctdb::ControlOpcode::ContinueNode;
+  packet.body = control;
+  const ClientId operator_tool = cluster_.next_client();
+  node_->on_client_connect(operator_tool, 1);
+  node_->on_client_packet(operator_tool, ctdb::encode_packet(packet));
+  node_->on_client_gone(operator_tool);
+}
+
+double SimNode::wall_clock() const { return std::chrono::duration<double>(local().time_since_epoch()).count(); }
+
+void SimNode::log(LogLevel, const std::string& text) { cluster_.trace(pnn_, text); }
+
+}  // namespace tdbmesh::sim

@@ -1,0 +1,47 @@
+#pragma once
+// The store of a simulated node as its daemon sees it: MemoryStore, with a note of which owned, empty records it
+// removed (the end of a vacuum, for the ghost log) and room for planted bugs.
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "db/memory_store.h"
+
+namespace tdbmesh::sim {
+
+struct StorePlants {
+  bool keep_on_drop = false;  // drop_all() says yes and keeps the records
+};
+
+class SimStore final : public DatabaseStore {
+ public:
+  SimStore(Pnn self, const StorePlants& plants);
+  ~SimStore() override;
+
+  Result<Database*> open(const std::string& name, DatabaseKind kind) override;
+  Result<void> remove(DatabaseId id) override;
+  [[nodiscard]] Result<std::vector<std::pair<std::string, DatabaseKind>>> existing() const override {
+    return memory_.existing();
+  }
+
+  // As clients and checkers see it. Pointers die with crash().
+  [[nodiscard]] MemoryStore& memory() { return memory_; }
+  void crash(std::size_t already_durable);
+  // Without the faults of the store.
+  [[nodiscard]] std::optional<StoredRecord> look(DatabaseId id, BytesView key);
+
+  // Owned, empty records erased since this was last cleared.
+  std::vector<std::pair<DatabaseId, Bytes>> erased;
+
+ private:
+  class Watched;
+  Pnn self_;
+  StorePlants plants_;
+  MemoryStore memory_{64};
+  std::map<DatabaseId, std::unique_ptr<Watched>> watched_;
+};
+
+}  // namespace tdbmesh::sim
