@@ -229,7 +229,7 @@ class Demo:
         self.step('Looking at records')
         self.type(lab.nodes[0], 'dbtool list')
         self.type(lab.nodes[0], 'dbtool keys passdb.tdb', lines=5)
-        self.type(lab.nodes[1], r"dbtool get passdb.tdb 'USER_jo\0'", check=False)
+        self.type(lab.nodes[1], r"dbtool --decode get passdb.tdb 'USER_jo\0'", lines=8)
         self.type(lab.nodes[1], 'dbtool keys g_lock.tdb', lines=5)
 
     def same_output(self, lab):
@@ -251,7 +251,7 @@ class Demo:
         result = self.type(lonely, 'timeout -s KILL 5 pdbedit -a -t -u refused', input='%s\n%s\n' % (PASSWORD, PASSWORD),
                            check=False, lines=3)
         self.shows('the lonely node accepts nothing', result.returncode != 0)
-        said = self.type(lonely, self.tool + ' status', check=False)
+        said = self.type(lonely, self.tool + ' -v status', check=False)
         self.shows('and says why', bool(re.search('quorum|majority', said.stdout + said.stderr, re.I)))
         print('       (the cable is back)')
         lonely.join()
@@ -303,15 +303,11 @@ class Demo:
             print('node1# kill -9 %s' % lab.flavour.daemon)
             lab.nodes[1].kill_daemon()
             lone = lab.nodes[0]
-            wait_for(lambda: 'cluster lock' in ''.join(_words(lone.tool('status', check=False))), 'status to say it')
-            self.type(lone, self.tool + ' status', check=False)
+            wait_for(lambda: 'cluster lock' in lone.reasons(), lambda: 'status to say it\n' + lab.describe())
+            self.type(lone, self.tool + ' -v status', check=False)
             result = self.type(lone, 'timeout -s KILL 5 pdbedit -a -t -u lone', check=False, lines=3,
                                input='%s\n%s\n' % (PASSWORD, PASSWORD))
             self.shows('nothing is accepted', result.returncode != 0)
-
-
-def _words(result):
-    return result.stdout, result.stderr
 
 
 def main():

@@ -471,6 +471,11 @@ class Node(Host):
 
     # -- what the node says --
 
+    def reasons(self):
+        """`tdbmesh -v status`: also why the node is as it is. CTDB has no reasons to give."""
+        said = self.tool(*([] if self.lab.flavour.is_peer else ['-v']), 'status', check=False)
+        return said.stdout + said.stderr
+
     def flags(self):
         """{pnn: True if OK} as this node sees it, or {} if it does not answer."""
         result = self.run([self.lab.flavour.tool, '-X', 'nodestatus', 'all'], check=False, bound=60)
