@@ -28,8 +28,10 @@ Bytes wake_up_message(const ServerId& from, const GLockWatcher& to) {
       .bytes();
 }
 
-// Removes the dead; the first holder that lives, if any.
-Result<std::optional<ServerId>> living_holder(ctdb::Client& client, GLockValue& lock) {
+// Removes the dead; the first holder that lives, if any. What seems to be ourselves was left behind by a dead
+// process whose pid we got: this process takes a lock once.
+Result<std::optional<ServerId>> living_holder(ctdb::Client& client, GLockValue& lock, const ServerId& self) {
+  if (lock.exclusive.pid == self.pid && lock.exclusive.vnn == self.vnn) lock.exclusive = {};
   if (lock.exclusive.pid != 0) {
     const auto lives = process_exists(client, lock.exclusive);
     if (!lives) return tl::unexpected<Error>(lives.error());
@@ -79,7 +81,7 @@ Result<GLock> GLock::take(ctdb::Client& client, Bytes key, Duration timeout) {
       if (!record) return tl::unexpected<Error>(record.error());
       auto lock = decode_g_lock(record->value());
       if (!lock) return tl::unexpected<Error>(lock.error());
-      auto living = living_holder(client, *lock);
+      auto living = living_holder(client, *lock, self);
       if (!living) return tl::unexpected<Error>(living.error());
       holder = *living;
       if (!holder) {

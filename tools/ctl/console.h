@@ -11,6 +11,11 @@ namespace tdbmesh::ctl {
 
 using Json = nlohmann::ordered_json;
 
+// Texts from a daemon need not be UTF-8; JSON has to be.
+[[nodiscard]] inline std::string json_text(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 class Console {
  public:
   using Sink = std::function<void(std::string_view)>;
@@ -38,7 +43,7 @@ class Console {
     result_.push_back(json);
   }
   // One event of a result that has no end: with --json one line each.
-  void stream(std::string_view text, const Json& json) { out_(json_mode_ ? json.dump() + "\n" : std::string(text)); }
+  void stream(std::string_view text, const Json& json) { out_(json_mode_ ? json_text(json, -1) : std::string(text)); }
   void empty_list() {
     if (!result_.is_array()) result_ = Json::array();
   }

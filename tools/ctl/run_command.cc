@@ -39,7 +39,7 @@ int run_on_all(const Verb& verb, Invocation& in, Session& session, const Console
     if (status) entry["result"] = std::move(result);
     results.push_back(std::move(entry));
   }
-  if (in.options.json) json_out(results.dump(2) + "\n");
+  if (in.options.json) json_out(json_text(results, 2));
   return worst;
 }
 
@@ -78,7 +78,7 @@ int run_command(const Options& options, Console& console, const Console::Sink& j
   }
   auto status = verb->run(in);
   if (!status) return report(status.error(), console);
-  if (options.json) json_out(console.take_json().dump(2) + "\n");
+  if (options.json) json_out(json_text(console.take_json(), 2));
   return *status;
 }
 

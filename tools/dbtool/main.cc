@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
     if (!status.error().text.empty()) console.complain(status.error().text);
     return status.error().status == 0 ? 1 : status.error().status;
   }
-  if (arguments.json && arguments.verb != "watch") writer(stdout)(console.take_json().dump(2) + "\n");
+  if (arguments.json && arguments.verb != "watch") writer(stdout)(ctl::json_text(console.take_json(), 2));
   if (std::fflush(stdout) != 0) {
     std::perror("dbtool: cannot write the output");
     return 1;
