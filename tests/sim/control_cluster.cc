@@ -694,6 +694,7 @@ void ControlCluster::fault() {
       trace(n, "FAULT stopped");
       if (!n.process) break;
       in_life(n, world_.now(), true, [this, &n] {
+        if (!faults_on_) return;  // a paused node would otherwise stop after everything was healed
         turn(n, [&](Actions& out) { n.plane->set_flags(kFlagStopped, n.local(world_), out); });
       });
       later(for_a_while(), [this, &n] {
