@@ -51,15 +51,28 @@ void Node::start(Instant now) {
   recovery::Actions actions;
   control_.start(now, actions);
   run(std::move(actions));
+  (void)open_what_is_on_disk();
+  tick_control();
+}
+
+// A copy that is on disk and cannot be read must not pass for one that is not there: until all are open this node
+// reports no copies, so that no view counts on it (or, alone, comes about at all).
+bool Node::open_what_is_on_disk() {
+  if (disk_opened_) return true;
+  if (now_ < open_again_) return false;
   const auto existing = env_.store().existing();
-  if (!existing) env_.log(LogLevel::Error, existing.error().context);
+  std::string trouble = existing ? std::string() : existing.error().context;
   if (existing) {
     for (const auto& [name, kind] : *existing) {
       const auto opened = attachments_.open(name, kind);
-      if (!opened) env_.log(LogLevel::Error, fmt::format("database {}: {}", name, opened.error().context));
+      if (!opened) trouble = fmt::format("database {} cannot be opened: {}", name, opened.error().context);
     }
   }
-  tick_control();
+  if (!trouble.empty() && trouble != disk_trouble_) env_.log(LogLevel::Error, trouble);
+  disk_trouble_ = std::move(trouble);
+  disk_opened_ = disk_trouble_.empty();
+  open_again_ = disk_opened_ ? kNever : now_ + milliseconds(500);
+  return disk_opened_;
 }
 
 void Node::begin_turn(Instant now) {
@@ -112,6 +125,7 @@ Instant Node::next_wake() const {
   Instant next = std::min({control_.next_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
                            ban_ends_});
+  if (!copies_asked_.empty() && commits_.quiet()) next = std::min(next, open_again_);
   // Steps that found a chain taken try again soon.
   if (restore_.busy() || !drops_asked_.empty()) next = std::min(next, now_ + milliseconds(2));
   return next;

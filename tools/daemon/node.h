@@ -88,6 +88,7 @@ class Node final : public LinkListener, private NodeServices {
   void run(recovery::Actions actions) override;
 
   // node.cc: turns, links, timers
+  bool open_what_is_on_disk();
   void tick_control();
   void handle_relay(Pnn from, const RelayPayload& payload);
   void look_at_gate();
@@ -147,6 +148,10 @@ class Node final : public LinkListener, private NodeServices {
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
   std::set<Pnn> connected_peers_;
+  bool disk_opened_ = false;                    // all databases found on disk are open
+  std::string disk_trouble_;
+  std::string reported_disk_;                   // ... as the leader was told
+  Instant open_again_ = Instant::min();
   bool gate_open_ = false;
   Instant second_ = kNever;                     // next once-a-second work
   Instant seqnums_ = kNever;                    // next look at changed seqnums

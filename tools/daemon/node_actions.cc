@@ -189,6 +189,14 @@ void Node::install(const View& view) {
 
 void Node::report_copies_if_quiet() {
   if (copies_asked_.empty() || !commits_.quiet()) return;
+  if (!open_what_is_on_disk()) {
+    // Whoever leads waits for all members; it cannot wait for itself.
+    if (!control_.leading() || reported_disk_ == disk_trouble_) return;
+    reported_disk_ = disk_trouble_;
+    recovery::Actions out;
+    control_.report_member(self(), disk_trouble_, now_, out);
+    return run(std::move(out));
+  }
   std::vector<recovery::CopyReport> copies;
   for (const auto& [id, version] : commits_.versions()) {
     const Database* database = databases_.database(id);
