@@ -100,6 +100,20 @@ void NodeCluster::commit_acknowledged(SimNode& node, DatabaseId database, const 
   }
 }
 
+void NodeCluster::note_attached(DatabaseId database) {
+  if (settings_.store_faults || !newest_) return;  // a store that fails attaches nothing
+  world_.after(seconds(4), [this, database, generation = newest_->generation] {
+    if (newest_->generation != generation) return;
+    for (const Member& member : newest_->members) {
+      SimNode& there = node(member.pnn);
+      if (!there.up() || there.incarnation() != member.incarnation) continue;
+      if (there.store().memory().find(database) != nullptr) continue;
+      fail(fmt::format("database {} was attached and member {} of view {} does not have it", to_string(database),
+                       number(member.pnn), to_string(generation)));
+    }
+  });
+}
+
 bool NodeCluster::take_database_lock(DatabaseId database) { return locked_.insert(database).second; }
 
 void NodeCluster::free_database_lock(DatabaseId database, bool commit_under_way) {

@@ -78,6 +78,8 @@ class NodeCluster {
   void note_accepted(SimNode& node, const View& view);
   void note_installed(SimNode& node, const View& view);
   void node_exited(SimNode& node);
+  // A client was told that this database is attached. When the view has stood for a while all members must have it.
+  void note_attached(DatabaseId database);
   [[nodiscard]] ClientId next_client() { return ClientId{++last_client_}; }
   [[nodiscard]] std::uint64_t next_process() { return ++last_process_; }
   [[nodiscard]] std::uint64_t next_commit() { return ++last_commit_; }

@@ -125,6 +125,7 @@ void SimClient::attach(std::size_t index) {
       say("attach refused");
       return later(milliseconds(50) + random().up_to(milliseconds(100)), [this, index] { attach(index); });
     }
+    cluster_.note_attached(id_of(wanted_[index].name));
     if (!wanted_[index].readonly) return attach(index + 1);
     ctdb::ReqControl set;
     set.opcode = ctdb::ControlOpcode::SetDbReadonly;
