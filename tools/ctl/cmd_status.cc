@@ -77,14 +77,16 @@ Outcome<int> run_status(Invocation& in) {
   auto recmode = session.request(ControlOpcode::GetRecmode, session.node());
   if (!recmode) return passed_on(recmode);
   status.recovering = recmode->status != 0;
+  // The reasons belong to the state shown; the leader's next word may take a second.
+  const bool with_reasons = in.options.verbose && !in.options.as_ctdb();
+  const auto why = with_reasons ? reasons(session) : std::vector<std::string>();
   auto leader = session.leader();
   if (!leader) return passed_on(leader);
   status.leader = *leader;
 
   std::string text = format_status(status);
   Json json = json_status(status);
-  if (in.options.verbose && !in.options.as_ctdb()) {
-    const auto why = reasons(session);
+  if (with_reasons) {
     for (const std::string& line : why) text += fmt::format("Reason:{}\n", line);
     json["reasons"] = why;
   }

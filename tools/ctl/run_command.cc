@@ -61,22 +61,30 @@ int run_command(const Options& options, Console& console, const Console::Sink& j
   Invocation in{options, {options.words.begin() + 1, options.words.end()}, nullptr, console};
 
   std::optional<Session> session;
-  if (verb->needs != Needs::Nothing) {
+  const auto connect = [&]() -> Outcome<> {
     auto opened = Session::open(socket_path(options.socket), options.timeout());
-    if (!opened) return report(opened.error(), console);
+    if (!opened) return passed_on(opened);
     session.emplace(std::move(*opened));
     in.session = &*session;
+    if (!options.node) return {};
+    if (auto there = session->check_node(*options.node); !there) return there;
+    session->set_node(Pnn{*options.node});
+    return {};
+  };
+  if (verb->needs != Needs::Nothing) {
     if (node_given && verb->needs == Needs::OwnNode) {
       console.complain(fmt::format("Node cannot be specified for command {}", name));
       return 1;
     }
+    if (auto connected = connect(); !connected) return report(connected.error(), console);
     if (options.all_nodes) return run_on_all(*verb, in, *session, json_out);
-    if (options.node) {
-      if (auto there = session->check_node(*options.node); !there) return report(there.error(), console);
-      session->set_node(Pnn{*options.node});
-    }
   }
   auto status = verb->run(in);
+  // A daemon that leaves the cluster's view drops its clients. It answers again at once, and what it now has
+  // to say is what the operator wants to know.
+  if (!status && status.error().lost && verb->only_asks) {
+    if (auto connected = connect(); connected) status = verb->run(in);
+  }
   if (!status) return report(status.error(), console);
   if (options.json) json_out(json_text(console.take_json(), 2));
   return *status;

@@ -23,12 +23,12 @@ bool exists(const std::string& path) {
 
 Failure lost_or_late(ControlOpcode opcode, Pnn to, const Error& error) {
   if (error.fault == Fault::Busy) {
-    return {kTimedOut, fmt::format("Control {} failed to node {}, ret={}", ctdb::to_string(opcode), number(to), kTimedOut)};
+    return {kTimedOut, fmt::format("Control {} failed to node {}, ret={}", ctdb::to_string(opcode), number(to), kTimedOut), false};
   }
   if (error.fault == Fault::Unreachable) {
-    return {1, "connection to daemon closed, exiting: see the daemon's log for the reason"};
+    return {1, "connection to daemon closed, exiting: see the daemon's log for the reason", true};
   }
-  return {1, fmt::format("Control {} failed to node {}: {}", ctdb::to_string(opcode), number(to), error.context)};
+  return {1, fmt::format("Control {} failed to node {}: {}", ctdb::to_string(opcode), number(to), error.context), false};
 }
 
 }  // namespace

@@ -17,12 +17,13 @@ namespace tdbmesh::ctl {
 struct Failure {
   int status = 1;
   std::string text;
+  bool lost = false;  // the connection ended
 };
 template <class T = void>
 using Outcome = tl::expected<T, Failure>;
 
 [[nodiscard]] inline tl::unexpected<Failure> fail(std::string text, int status = 1) {
-  return tl::unexpected<Failure>(Failure{status, std::move(text)});
+  return tl::unexpected<Failure>(Failure{status, std::move(text), false});
 }
 // Passes a failure on, whatever the value would have been.
 template <class T>

@@ -32,7 +32,7 @@ struct Verb {
   std::string_view arguments;
   std::string_view help;
   Outcome<int> (*run)(Invocation&) = nullptr;
-  bool in_ctdb = true;  // CTDB 4.17 has it
+  bool only_asks = true;  // changes nothing and prints at its end: may be run again if the connection breaks
 };
 
 [[nodiscard]] std::span<const Verb> all_verbs();

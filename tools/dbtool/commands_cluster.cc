@@ -203,6 +203,7 @@ Outcome<int> run_watch(Command& c, const DatabaseInfo& database) {
       news.emplace_back(std::move(text), std::move(json));
     };
     auto done = c.source.for_each(database, [&](BytesView key, const RecordHeader& header, BytesView value) {
+      if (key == kSequenceNumberKey) return;  // rises with every commit; the commit is the news
       const Seen seen{sha256(value), value.empty()};
       const auto before = known.find(Bytes(key));
       now[Bytes(key)] = seen;
