@@ -413,6 +413,8 @@ void Commits::prepare(const View& view, bool continuity_broken, Instant) {
   if (view.generation <= accepted_.generation) return;
   accepted_ = view;
   if (continuity_broken) view_ = View{};
+  // A batch that still arrives must not change a copy whose version was reported for this view.
+  for (auto& [id, attached] : databases_) attached.fetch.reset();
   std::erase_if(parked_, [&](const Parked& parked) {
     if (parked.message.generation >= view.generation) return false;
     parked_bytes_ -= parked.bytes;

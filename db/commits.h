@@ -56,7 +56,7 @@ class Commits {
   [[nodiscard]] CommitActions tick(Instant now);
   [[nodiscard]] Instant next_wake() const;
 
-  // --- view change. With `continuity_broken` replicated copies stay as they are too: they are settled like
+  // --- view change. What settle() was fetching for an older one is forgotten, without a report. With `continuity_broken` replicated copies stay as they are too: they are settled like
   // persistent ones.
   void prepare(const View& view, bool continuity_broken, Instant now);
   // No durable write is under way; versions() may be reported in PREPARED.
