@@ -101,6 +101,10 @@ void Attachments::view_installed() {
     if (members.empty()) confirmed.push_back(id);
   }
   for (const DatabaseId id : confirmed) confirm(id);
+  serve_held();
+}
+
+void Attachments::serve_held() {
   const std::vector<Held> held = std::move(held_);
   held_.clear();
   for (const Held& request : held) attach(request);

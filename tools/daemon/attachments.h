@@ -20,7 +20,8 @@ class Attachments {
   Attachments(NodeServices& services, Databases& databases, Opened opened)
       : services_(services), databases_(databases), opened_(std::move(opened)) {}
 
-  // `usable`: a view is installed and no view change is under way. Otherwise held until `deadline`.
+  // `usable`: the node serves. Otherwise the request is held until a view is installed or serve_held(), at most
+  // until `deadline`.
   void request(const ReplyTo& reply, const std::string& name, DatabaseKind kind, bool usable, Instant deadline);
   // Opens a database without a client: found on disk at start, or settled from another node.
   Result<Databases::Attached*> open(const std::string& name, DatabaseKind kind);
@@ -31,6 +32,8 @@ class Attachments {
   void announce(DatabaseId id);
 
   void view_installed();
+  // The node serves again, in the same view: what was held goes on.
+  void serve_held();
   void client_gone(ClientId client);
   void on_deadline(Instant now);
   // Requests that are held fail now: there will be no view soon.

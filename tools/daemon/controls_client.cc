@@ -20,6 +20,11 @@ void register_srvid(NodeParts& node, const ControlRequest& request) {
   if (request.client == ClientId{}) return node.services.reply(request.reply, -1);
   node.clients.register_srvid(request.client, request.srvid);
   node.services.reply(request.reply, 0);
+  // Who asks for the leader need not wait for the next broadcast.
+  const Pnn leader = node.control.leader();
+  if (request.srvid == ctdb::kSrvidLeader && node.serving && leader != kNoPnn) {
+    node.services.deliver(ctdb::kSrvidLeader, ctdb::encode_u32(number(leader)));
+  }
 }
 
 void deregister_srvid(NodeParts& node, const ControlRequest& request) {

@@ -53,14 +53,14 @@ void get_nodes_file(NodeParts& node, const ControlRequest& request) {
 void get_vnn_map(NodeParts& node, const ControlRequest& request) {
   ctdb::VnnMap map;
   if (const View* view = node.control.installed_view()) {
-    if (!node.control.in_recovery()) map.generation = client_generation(view->generation);
+    if (node.serving) map.generation = client_generation(view->generation);
     for (const Slot& slot : view->vnnmap) map.map.push_back(slot.lmaster);
   }
   node.services.reply(request.reply, 0, encode(map));
 }
 
 void get_recmode(NodeParts& node, const ControlRequest& request) {
-  node.services.reply(request.reply, node.control.in_recovery() ? 1 : 0);
+  node.services.reply(request.reply, node.serving ? 0 : 1);
 }
 
 // The operator's `recover`. CTDB's own recovery daemon also sets 0; nobody of ours does.

@@ -37,9 +37,12 @@ void attach(NodeParts& node, const ControlRequest& request, DatabaseKind kind) {
   if (node.tunables[ctdb::Tunable::AllowClientDBAttach] == 0) {
     return refuse(node, request, "AllowClientDBAttach is 0");
   }
-  const bool usable = node.control.installed_view() != nullptr && !node.control.in_recovery();
+  // A view change is over in a moment and worth waiting for; a node that is cut off for longer says so at once.
+  if (!node.serving && node.services.now() - node.last_served > node.config.view_patience) {
+    return refuse(node, request, "this node cannot serve now: see `tdbmesh status -v`");
+  }
   const Instant deadline = node.services.now() + seconds(node.tunables[ctdb::Tunable::DeferredAttachTO]);
-  node.attachments.request(request.reply, *name, kind, usable, deadline);
+  node.attachments.request(request.reply, *name, kind, node.serving, deadline);
 }
 void attach_volatile(NodeParts& node, const ControlRequest& request) { attach(node, request, DatabaseKind::Volatile); }
 void attach_persistent(NodeParts& node, const ControlRequest& request) {

@@ -56,7 +56,7 @@ void set_debug(NodeParts& node, const ControlRequest& request) {
 void statistics(NodeParts& node, const ControlRequest& request) {
   ctdb::Statistics now = node.statistics;
   now.num_clients = static_cast<std::uint32_t>(node.clients.count());
-  now.recovering = node.control.in_recovery() ? 1 : 0;
+  now.recovering = node.serving ? 0 : 1;
   now.frozen = static_cast<std::uint32_t>(node.restore.frozen_count());
   now.current = time_val(node.env.wall_clock());
   node.services.reply(request.reply, 0, encode(now));

@@ -29,8 +29,8 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
       parts_{config_,         env_,         *this,       control_,    clients_,
              databases_,      attachments_, records_,    commits_,    commit_replies_,
              last_commit_,    traverses_,   restore_,    statistics_, statistics_history_,
-             tunables_,       debug_level_, ban_ends_,   started_,    recovery_started_,
-             recovery_finished_} {
+             tunables_,       debug_level_, serving_,    last_served_, ban_ends_,
+             started_,        recovery_started_, recovery_finished_} {
   add_cluster_controls(controls_);
   add_database_controls(controls_);
   add_client_controls(controls_);
@@ -42,7 +42,7 @@ Node::~Node() = default;
 
 void Node::start(Instant now) {
   now_ = now;
-  without_view_since_ = now;
+  last_served_ = now;
   started_ = env_.wall_clock();
   recovery_started_ = started_;
   statistics_.started.seconds = static_cast<std::int64_t>(started_);
@@ -138,8 +138,8 @@ void Node::every_second() {
     leader.put(number(self()));
     for (const Pnn peer : connected()) send_message(peer, ctdb::kSrvidLeader, leader.bytes());
   }
-  if (control_.installed_view() == nullptr && now_ - without_view_since_ > config_.view_patience) {
-    attachments_.refuse_held("no view of the cluster: see `tdbmesh status -v`");
+  if (!serving_ && now_ - last_served_ > config_.view_patience) {
+    attachments_.refuse_held("this node cannot serve now: see `tdbmesh status -v`");
   }
   ctdb::Statistics slot = statistics_;
   slot.current.seconds = static_cast<std::int64_t>(env_.wall_clock());
@@ -149,9 +149,18 @@ void Node::every_second() {
 
 void Node::look_at_gate() {
   const bool open = env_.gate_until() > now_;
-  if (open == gate_open_) return;
-  gate_open_ = open;
-  run(records_.gate_changed(open, now_));
+  if (open != gate_open_) {
+    gate_open_ = open;
+    run(records_.gate_changed(open, now_));
+  }
+  look_at_serving();
+}
+
+void Node::look_at_serving() {
+  const bool before = serving_;
+  serving_ = gate_open_ && control_.installed_view() != nullptr && !control_.in_recovery();
+  if (serving_) last_served_ = now_;
+  if (serving_ && !before) attachments_.serve_held();
 }
 
 void Node::tick_control() {
@@ -302,7 +311,7 @@ void Node::send_message(Pnn to, Srvid srvid, BytesView data) {
 
 std::uint32_t Node::generation_for_clients() const {
   const View* view = control_.installed_view();
-  return view == nullptr || control_.in_recovery() ? kInvalidClientGeneration : client_generation(view->generation);
+  return view == nullptr || !serving_ ? kInvalidClientGeneration : client_generation(view->generation);
 }
 
 void Node::database_opened(Databases::Attached& attached) {

@@ -92,6 +92,7 @@ class Node final : public LinkListener, private NodeServices {
   void tick_control();
   void handle_relay(Pnn from, const RelayPayload& payload);
   void look_at_gate();
+  void look_at_serving();
   void database_opened(Databases::Attached& attached);
   [[nodiscard]] std::uint32_t generation_for_clients() const;
   [[nodiscard]] bool is_connected(Pnn pnn) const;
@@ -153,9 +154,11 @@ class Node final : public LinkListener, private NodeServices {
   std::string reported_disk_;                   // ... as the leader was told
   Instant open_again_ = Instant::min();
   bool gate_open_ = false;
+  // A view is in use, none is on its way, and the lease holds: what clients are told as recovery mode NORMAL.
+  bool serving_ = false;
+  Instant last_served_{};
   Instant second_ = kNever;                     // next once-a-second work
   Instant seqnums_ = kNever;                    // next look at changed seqnums
-  Instant without_view_since_{};
   Instant ban_ends_ = kNever;
 
   ctdb::Tunables tunables_;

@@ -169,7 +169,7 @@ void Node::carry_out(recovery::Action& action) {
           [&](recovery::ShutdownReady&) { env_.exit(); },
       },
       action);
-  if (control_.installed_view() != nullptr) without_view_since_ = now_;
+  look_at_serving();
 }
 
 void Node::install(const View& view) {

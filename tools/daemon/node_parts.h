@@ -40,6 +40,8 @@ struct NodeParts {
   std::vector<ctdb::Statistics>& statistics_history;  // newest first
   ctdb::Tunables& tunables;
   std::int32_t& debug_level;
+  const bool& serving;           // Node::serving_
+  const Instant& last_served;    // the last moment it was
   Instant& ban_ends;  // kNever: not banned, or for ever
   // Wall clock, for people.
   double& started;
