@@ -45,11 +45,14 @@ void Ownership::revoke_if_wanted(const Bytes& key, KeyState& state, Instant now)
   }
   if (!state.revoking.empty()) return;
   if (state.retry_at != kNever || !lock_chain(key, state)) return;
-  auto record = stored(key);
+  auto record = database_.fetch(key);
   Result<void> done;
-  if (owned_in_store(record)) {
-    record->header.flags &= ~kRecordHaveDelegations;
-    done = database_.store(key, record->header, record->value);
+  if (!record) {
+    done = tl::unexpected<Error>(record.error());
+  } else if (owned_in_store(*record)) {
+    StoredRecord& own = **record;
+    own.header.flags &= ~kRecordHaveDelegations;
+    done = database_.store(key, own.header, own.value);
   }
   database_.unlock(key);
   if (!done) return store_failed(state, now);
@@ -80,9 +83,15 @@ void Ownership::end_read_only_copy(const Bytes& key, KeyState& state, Instant no
 
 // False: not yet.
 bool Ownership::clear_read_only(const Bytes& key, KeyState& state, Instant now) {
-  auto record = stored(key);
+  if (state.retry_at != kNever) return false;
+  auto found = database_.fetch(key);
+  if (!found) {  // unreadable is not absent: clients may read the copy again in a moment
+    store_failed(state, now);
+    return false;
+  }
+  std::optional<StoredRecord> record = std::move(*found);
   if (!record || owned_in_store(record) || (record->header.flags & kRecordReadOnlyCopy) == 0) return true;
-  if (state.retry_at != kNever || !lock_chain(key, state)) return false;
+  if (!lock_chain(key, state)) return false;
   record->header.flags &= ~kRecordReadOnlyCopy;
   const auto done = database_.store(key, record->header, record->value);
   database_.unlock(key);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "db/base/hash.h"
+#include "db/base/match.h"
 #include "tests/sim/commit_client.h"
 #include "tests/sim/record_client.h"
 
@@ -59,6 +60,35 @@ void NodeCluster::trace(Pnn pnn, const std::string& what) {
   if (!settings_.trace) return;
   std::fprintf(stderr, "%11.6f %u.%llu %s\n", seconds_of(world_.now()), number(pnn),
                static_cast<unsigned long long>(node(pnn).incarnation()), what.c_str());
+}
+
+// Only record messages: the rest is in the nodes' own log.
+void NodeCluster::trace_message(Pnn from, Pnn to, MessageKind kind, BytesView body) {
+  if (!settings_.trace || kind != MessageKind::Record) return;
+  const auto message = decode_record_message(body);
+  if (!message) return;
+  const auto one = [&](const char* what, const Bytes& key, const std::string& more = {}) {
+    trace(from, fmt::format("-> {} {} '{}' {}", number(to), what, key, more));
+  };
+  std::visit(Match{
+                 [&](const record::Request& m) { one("REQ", m.key, fmt::format("q {}", m.q)); },
+                 [&](const record::Forward& m) {
+                   one("FWD", m.key, fmt::format("to {} q {} {} after {} adopt {}", number(m.to), m.q,
+                                                 m.kind == record::Kind::Write ? "write" : "read", m.after, m.adopt.value_or(0)));
+                 },
+                 [&](const record::Grant& m) { one("GRANT", m.key, fmt::format("q {} rsn {}", m.q, m.rsn)); },
+                 [&](const record::Copy& m) { one("COPY", m.key, fmt::format("q {} rsn {} delegated {}", m.q, m.rsn, m.delegated)); },
+                 [&](const record::Miss& m) { one("MISS", m.key, fmt::format("to {} q {}", number(m.to), m.q)); },
+                 [&](const record::Query& m) { one("QUERY", m.key, fmt::format("round {}", m.round)); },
+                 [&](const record::Answer& m) {
+                   one("ANSWER", m.key, fmt::format("round {} own {} rsn {}", m.round, m.own, m.rsn.value_or(0)));
+                 },
+                 [&](const record::Revoke& m) { one("REVOKE", m.key); },
+                 [&](const record::Revoked& m) { one("REVOKED", m.key); },
+                 [&](const record::Gone& m) { one("GONE", m.key, fmt::format("rsn {}", m.rsn)); },
+                 [&](const auto&) {},
+             },
+             message->body);
 }
 
 // ---- what nodes report --------------------------------------------------------------------------------------

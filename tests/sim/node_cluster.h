@@ -73,6 +73,7 @@ class NodeCluster {
   [[nodiscard]] SimNode& node(Pnn pnn) { return *nodes_[number(pnn)]; }
   void fail(const std::string& what);
   void trace(Pnn pnn, const std::string& what);
+  void trace_message(Pnn from, Pnn to, MessageKind kind, BytesView body);
   void stores_changed() { stores_changed_ = true; }
   void note_leader(SimNode& node);
   void note_accepted(SimNode& node, const View& view);

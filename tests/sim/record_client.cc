@@ -81,6 +81,7 @@ void RecordClient::finished() {
 }
 
 bool RecordClient::sees(const Task& task, const GhostLog::Floor& floor, GhostLog::Version version, const char* how) {
+  say(fmt::format("'{}': version {} seen {}", task.key.second, version, how));
   const std::string wrong = cluster_.ghost().judge(task.key, floor, version);
   if (!wrong.empty()) cluster_.fail(fmt::format("node {}: {}: {}", number(node_.pnn()), how, wrong));
   return wrong.empty();
@@ -155,6 +156,7 @@ void RecordClient::store(const Task& task, const RecordHeader& header, const Byt
   if (stored) {
     if (!sees(task, floor, based_on, "when it wrote")) return;
     ghost.wrote(task.key, node_.gate_member(), version, deletion);
+    say(fmt::format("'{}': version {} written, rsn {}{}", task.key.second, version, header.rsn, deletion ? ", empty" : ""));
     cluster_.stores_changed();
     if (deletion) {
       ctdb::ReqControl schedule;

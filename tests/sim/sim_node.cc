@@ -221,7 +221,10 @@ void SimNode::close_gate() {
 
 // ---- links ----------------------------------------------------------------------------------------------
 
-void SimNode::send(Pnn to, MessageKind kind, Bytes body) { cluster_.network().send(pnn_, to, kind, std::move(body)); }
+void SimNode::send(Pnn to, MessageKind kind, Bytes body) {
+  cluster_.trace_message(pnn_, to, kind, body);
+  cluster_.network().send(pnn_, to, kind, std::move(body));
+}
 
 void SimNode::peer_lost(Pnn peer) { cluster_.network().forget(pnn_, peer); }
 
