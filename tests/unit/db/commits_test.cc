@@ -144,6 +144,19 @@ TEST_F(LoneCommits, VolatileCommitReplacesOnlyWhatIsHereAndOwned) {
   EXPECT_EQ(*fleeting->fetch("none"), std::nullopt);
 }
 
+TEST_F(LoneCommits, FetchDoesNotOutliveTheViewItWasFor) {
+  commits.prepare(alone(kSecond), false, now);
+  EXPECT_EQ(commits.settle(persistent->id(), Pnn{1}, CopyVersion{kFirst, 7}, now).size(), 1u);
+  commits.prepare(alone(Generation{1, 3}), false, now);
+  commit::PullData data;
+  data.id = 1;
+  data.version = CopyVersion{kFirst, 7};
+  data.done = true;
+  const Bytes late = encode_commit_message({kFirst, persistent->id(), data});
+  EXPECT_TRUE(commits.on_message(Pnn{1}, 1, late, now).empty());
+  EXPECT_TRUE(commits.quiet());
+}
+
 TEST_F(LoneCommits, FailedDiskIsReportedAndNotAnsweredAsFailure) {
   store.faults.full = true;
   auto actions = commits.client_commit(CommitId{1}, 1, {persistent->id(), {entry("k", "v")}}, now);

@@ -36,6 +36,7 @@ void RecordWorld::boot(Node& node) {
   ++node.incarnation;
   ++node.continuity;
   node.removed = false;
+  node.seen.clear();
   node.join = {};
   node.gate = false;
   node.store = std::make_unique<MemoryStore>(64);
@@ -397,6 +398,7 @@ void RecordWorld::prepare(Node& node) {
     cut_clients(node);
     node.join = self.join;
     node.removed = false;
+    node.seen.clear();
     if (options_.plant != Plant::KeepsRecordsOnReturn) ++node.continuity;
   }
   node.accepted = view;
@@ -535,9 +537,14 @@ void RecordWorld::observe() {
     auto& versions = versions_[k];
     for (Node& node : nodes_) {
       if (!node.alive || node.removed) continue;
+      if (!*node.database->fetch(key(k))) node.seen.erase(k);
       const auto have = *node.database->fetch(key(k));
       if (!have) continue;
       const auto holder = std::pair<unsigned, std::uint64_t>(number(node.pnn), node.continuity);
+      // Only what changed is new: an old empty copy is not the newest deletion.
+      auto& seen = node.seen[k];
+      if (seen == std::pair(have->header.rsn, have->value)) continue;
+      seen = {have->header.rsn, have->value};
       versions[version_of(k, have->value)].had.insert(holder);
     }
   }

@@ -85,6 +85,7 @@ class RecordWorld {
     View installed;
     std::vector<Client> clients;
     std::set<std::pair<Bytes, Bytes>> chain_waits;
+    std::map<std::size_t, std::pair<Rsn, Bytes>> seen;  // what the store held after the last step
   };
   struct Packet {
     Incarnation incarnation = 0;
