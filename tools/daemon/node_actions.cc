@@ -35,7 +35,11 @@ void Node::run(RecordActions actions) {
                    [&](Bump& a) {
                      env_.log(LogLevel::Warning, fmt::format("records need a new view: {}", a.reason));
                      recovery::Actions out;
-                     control_.request_bump(a.reason, now_, out);
+                     if (a.peer == self()) {
+                       control_.report_member(self(), a.reason, now_, out);  // the own store cannot be read
+                     } else {
+                       control_.request_bump(a.reason, now_, out);
+                     }
                      run(std::move(out));
                    },
                },

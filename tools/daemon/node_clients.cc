@@ -79,9 +79,9 @@ void Node::handle_call(ClientId client, const ctdb::Header& header, ctdb::ReqCal
   const CallId id{++last_call_};
   calls_.emplace(id, OpenCall{client, header, call.callid, call.database, now_});
   statistics_.pending_calls = static_cast<std::uint32_t>(calls_.size());
-  // The caller of NULL wants to lock and write the record in the local store; a FETCH only wants its value.
-  const record::Kind kind = call.callid == Null && (call.flags & ctdb::kCallWantReadonly) == 0 ? record::Kind::Write
-                                                                                              : record::Kind::Read;
+  // The caller of NULL looks at the record in the local store afterwards, so it must come here, even where a
+  // read-only copy would do; a FETCH only wants the value.
+  const record::Kind kind = call.callid == Null ? record::Kind::Write : record::Kind::Read;
   run(records_.client_call(call.database, id, call.key, kind, now_));
 }
 
