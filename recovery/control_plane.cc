@@ -359,9 +359,10 @@ void ControlPlane::on_lock(const LockStatus& status, Instant now, Actions& out) 
 }
 
 void ControlPlane::Impl::bump(std::string reason, Pnn failed) {
-  if (!installed_view_) return;  // a new view comes anyway
+  if (!installed_view_ && running_.is_none() && !pending_) return;  // a new view comes anyway
   if (reason.size() > kMaxText) reason.resize(kMaxText);
-  bump_from_ = installed_view_->generation;
+  // Others may use the accepted view before this node does: what was lost may belong to it.
+  bump_from_ = accepted_generation();
   bump_why_ = std::move(reason);
   bump_failed_ = failed;
   bumped_at_ = Instant::min();

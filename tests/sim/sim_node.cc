@@ -46,6 +46,7 @@ NodeConfig SimNode::config() {
   config.control.flap_guard = false;
   config.control.seed = cluster_.world().random().next();
   config.records.vacuum_interval = settings.vacuum_interval;
+  config.commits.pull_limit = seconds(3);  // so that a fetch cut off by the last fault is tried again within the bound
   return config;
 }
 
