@@ -45,6 +45,8 @@ class TcpRelay {
   // From now on bytes from the caller are read and thrown away, until the next cut().
   void swallow() { swallowing_ = true; }
   [[nodiscard]] std::size_t swallowed() const { return swallowed_; }
+  // Connections passed on so far.
+  [[nodiscard]] std::size_t accepted() const { return accepted_; }
   // Breaks all connections; new ones pass again.
   void cut() {
     cutting_ = true;
@@ -82,6 +84,7 @@ class TcpRelay {
       return;
     }
     pairs_.push_back({caller, callee});
+    ++accepted_;
   }
   // False when the connection is over.
   bool pass(int from, int to, bool from_caller) {
@@ -144,6 +147,7 @@ class TcpRelay {
   std::atomic<bool> swallowing_{false};
   std::atomic<bool> cutting_{false};
   std::atomic<std::size_t> swallowed_{0};
+  std::atomic<std::size_t> accepted_{0};
   std::thread thread_;
 };
 
