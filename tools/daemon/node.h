@@ -53,6 +53,7 @@ class Node final : public LinkListener, private NodeServices {
   void on_durable(std::uint64_t ticket, const Result<void>& result);
   void on_chain_free(DatabaseId database, BytesView key);
   void on_lock(const recovery::LockStatus& status);
+  void on_kernel(const ipfailover::KernelEvent& event);  // public addresses: ipfailover/address_kernel.h
   // The supervisor of another node says that its daemon is dead and fenced.
   void on_fenced(Pnn pnn, Incarnation incarnation);
 

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "db/store.h"
+#include "ipfailover/address_kernel.h"
 #include "recovery/control_plane.h"
 #include "transport/client_id.h"
 #include "transport/heartbeat_core.h"
@@ -47,6 +48,9 @@ class NodeEnvironment {
   // A whole CTDB packet for a client. A client that has gone is ignored.
   virtual void send_to_client(ClientId client, Bytes packet) = 0;
   virtual void close_client(ClientId client) = 0;
+
+  // Public addresses in this machine's kernel; nullptr where none may be hosted. Node::on_kernel follows.
+  [[nodiscard]] virtual ipfailover::AddressKernel* address_kernel() { return nullptr; }
 
   // Hold the cluster lock with this record in its register; Node::on_lock follows each change.
   virtual void try_cluster_lock(const recovery::LockRecord& record) = 0;
