@@ -23,9 +23,11 @@ class LocalCopy {
 
   [[nodiscard]] Result<> lock(BytesView key, Duration timeout);
   void unlock(BytesView key);
-  // Absent, or too short to be a record: nullopt.
-  [[nodiscard]] Result<std::optional<StoredRecord>> fetch(BytesView key);
-  // Under the chain lock, with the header that was read.
+  // Absent, or too short to be a record: nullopt. Waits at most `patience` for a closed gate; under a chain lock give
+  // none, because the daemon may need the chain to open it again.
+  [[nodiscard]] Result<std::optional<StoredRecord>> fetch(BytesView key, Duration patience = std::chrono::seconds(10));
+  // Under the chain lock, with the header that was read. Refused, without writing, if the gate is closed or the
+  // database was emptied since the lock was taken.
   [[nodiscard]] Result<> store(BytesView key, const RecordHeader& header, BytesView value);
 
   [[nodiscard]] LmdbDatabase& lmdb() { return *lmdb_; }

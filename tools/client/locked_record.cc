@@ -28,9 +28,10 @@ Result<LockedRecord> LockedRecord::fetch(ctdb::Client& client, OpenDatabase& dat
                                               database.name));
     }
     if (auto locked = database.copy->lock(key, left); !locked) return tl::unexpected<Error>(locked.error());
-    auto record = database.copy->fetch(key);
+    auto record = database.copy->fetch(key, Duration::zero());
     if (!record) {
       database.copy->unlock(key);
+      if (record.error().fault == Fault::Busy) continue;  // the gate closed: wait for it without the chain
       return tl::unexpected<Error>(record.error());
     }
     if (*record && (*record)->header.dmaster == *own && ((*record)->header.flags & kRecordHaveDelegations) == 0) {

@@ -124,6 +124,7 @@ void Node::carry_out(recovery::Action& action) {
           },
           [&](recovery::DropAddresses&) {},  // this node hosts no public addresses yet
           [&](recovery::DropVolatile& a) {
+            env_.log(LogLevel::Notice, "this node left the view: volatile databases are emptied, clients disconnected");
             // What the clients hold belongs to a life of the cluster that went on without us.
             for (const ClientId client : clients_.all()) env_.close_client(client);
             drops_asked_.push_back(a.ticket);
