@@ -84,6 +84,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void close_client(ClientId client) override;
   void try_cluster_lock(const recovery::LockRecord&) override {}
   void release_cluster_lock() override {}
+  void run_event(std::uint64_t ticket, EventRequest request, Duration limit) override;
   bool process_exists(std::int32_t) const override { return true; }
   double wall_clock() const override;
   void log(LogLevel level, const std::string& text) override;

@@ -86,6 +86,9 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   void release_cluster_lock() override {
     if (lock_) lock_->release();
   }
+  void run_event(std::uint64_t ticket, EventRequest, Duration) override {
+    loop_->post([this, ticket] { in_turn([&] { node_->on_event(ticket, EventResult{}); }); });
+  }
   bool process_exists(std::int32_t pid) const override { return ::kill(pid, 0) == 0 || errno == EPERM; }
   double wall_clock() const override {
     timespec t{};

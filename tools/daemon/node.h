@@ -54,6 +54,7 @@ class Node final : public LinkListener, private NodeServices {
   void on_chain_free(DatabaseId database, BytesView key);
   void on_lock(const recovery::LockStatus& status);
   void on_kernel(const ipfailover::KernelEvent& event);  // public addresses: ipfailover/address_kernel.h
+  void on_event(std::uint64_t ticket, const EventResult& result);
   // The supervisor of another node says that its daemon is dead and fenced.
   void on_fenced(Pnn pnn, Incarnation incarnation);
 
@@ -84,6 +85,7 @@ class Node final : public LinkListener, private NodeServices {
   void deliver(Srvid srvid, BytesView data) override;
   void send_message(Pnn to, Srvid srvid, BytesView data) override;
   void reply(const ReplyTo& to, std::int32_t status, Bytes data, std::string error) override;
+  void run_event(EventRequest request, EventDone done) override;
   void run(RecordActions actions) override;
   void run(CommitActions actions) override;
   void run(recovery::Actions actions) override;
@@ -147,6 +149,9 @@ class Node final : public LinkListener, private NodeServices {
   std::vector<std::uint64_t> drops_asked_;      // DropVolatile that wait until all is empty
   std::map<DatabaseId, Generation> settling_;
   std::deque<std::pair<std::uint64_t, Result<void>>> durable_;  // wait until the installed view is durable
+
+  std::map<std::uint64_t, EventDone> event_runs_;  // by ticket
+  std::uint64_t last_event_ = 0;
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
   std::set<Pnn> connected_peers_;

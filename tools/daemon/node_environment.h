@@ -10,6 +10,7 @@
 
 #include "db/store.h"
 #include "ipfailover/address_kernel.h"
+#include "ipfailover/event_requests.h"
 #include "recovery/control_plane.h"
 #include "transport/client_id.h"
 #include "transport/heartbeat_core.h"
@@ -55,6 +56,9 @@ class NodeEnvironment {
   // Hold the cluster lock with this record in its register; Node::on_lock follows each change.
   virtual void try_cluster_lock(const recovery::LockRecord& record) = 0;
   virtual void release_cluster_lock() = 0;
+
+  // Runs the event's scripts, each for at most `limit`; Node::on_event(ticket) follows, in a later turn.
+  virtual void run_event(std::uint64_t ticket, EventRequest request, Duration limit) = 0;
 
   // Is there a process of this pid on this machine (kill(pid, 0))?
   [[nodiscard]] virtual bool process_exists(std::int32_t pid) const = 0;

@@ -10,6 +10,7 @@
 #include "db/base/time.h"
 #include "db/commit_types.h"
 #include "db/ownership_types.h"
+#include "ipfailover/event_requests.h"
 #include "recovery/control_plane.h"
 #include "tools/daemon/relay_messages.h"
 #include "tools/daemon/remote_controls.h"
@@ -35,6 +36,9 @@ class NodeServices {
   virtual void send_message(Pnn to, Srvid srvid, BytesView data) = 0;
   // Ends a control. With status != 0 data must be empty.
   virtual void reply(const ReplyTo& to, std::int32_t status, Bytes data = {}, std::string error = {}) = 0;
+
+  // Runs an event's scripts; `done` is called in a later turn (ipfailover/event_requests.h).
+  virtual void run_event(EventRequest request, EventDone done) = 0;
 
   // Carry out what a core asked for.
   virtual void run(RecordActions actions) = 0;
