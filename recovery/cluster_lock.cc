@@ -52,10 +52,15 @@ void ClusterLock::give_up(std::string why, Instant now, LockActions& out) {
 void ClusterLock::on_tick(Instant now, LockActions& out) {
   if (const auto* idle_phase = std::get_if<LockIdle>(&phase_)) {
     if (!wanted_ || now < idle_phase->retry_at) return;
-    phase_ = LockStarting{};
+    phase_ = LockStarting{now};
     out.push_back(StartHelper{});
   } else if (const auto* held = std::get_if<LockHeld>(&phase_)) {
     if (now >= held->probe_at) write(now, out);
+  } else if (const Instant since = owed_since(); now - since >= kLockPatience) {
+    // Somebody else may fare better with the lock than a node whose helper or file system hangs.
+    give_up(std::holds_alternative<LockStarting>(phase_) ? "the helper did not say whether it holds the lock"
+                                                         : "the lock's register did not answer",
+            now, out);
   }
 }
 
@@ -65,7 +70,7 @@ void ClusterLock::on_helper(char status, Instant now, LockActions& out) {
     case '0':
       acquired_ = now;
       if (has_register_) {
-        phase_ = LockReading{};
+        phase_ = LockReading{now};
         out.push_back(ReadRegister{});
       } else {
         write(now, out);
@@ -148,6 +153,13 @@ void ClusterLock::on_register(const std::map<Pnn, Bytes>& slots, Instant now, Lo
 Instant ClusterLock::next_wake() const {
   if (const auto* idle_phase = std::get_if<LockIdle>(&phase_)) return wanted_ ? idle_phase->retry_at : kNever;
   if (const auto* held = std::get_if<LockHeld>(&phase_)) return held->probe_at;
+  return idle() ? kNever : owed_since() + kLockPatience;
+}
+
+Instant ClusterLock::owed_since() const {
+  if (const auto* starting = std::get_if<LockStarting>(&phase_)) return starting->since;
+  if (const auto* reading = std::get_if<LockReading>(&phase_)) return reading->since;
+  if (const auto* writing = std::get_if<LockWriting>(&phase_)) return writing->begin;
   return kNever;
 }
 

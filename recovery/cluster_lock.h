@@ -29,6 +29,9 @@ namespace tdbmesh::recovery {
 inline constexpr Duration kLockLease = seconds(2);
 inline constexpr Duration kLockProbe = milliseconds(500);
 inline constexpr Duration kLockRetry = seconds(1);
+// A helper that has not said whether it holds the lock, or a register that does not answer, for so long: the lock
+// is given up and tried again. Generous, because a helper may be a script that asks others over the network.
+inline constexpr Duration kLockPatience = seconds(15);
 
 // What the lock remembers for its holder, beside the claim.
 struct LockRecord {
@@ -70,8 +73,12 @@ using LockActions = std::vector<LockAction>;
 struct LockIdle {
   Instant retry_at = Instant::min();
 };
-struct LockStarting {};
-struct LockReading {};
+struct LockStarting {
+  Instant since{};
+};
+struct LockReading {
+  Instant since{};
+};
 struct LockWriting {
   LockRecord record;
   Instant begin{};
@@ -99,6 +106,8 @@ class ClusterLock {
  private:
   void write(Instant now, LockActions& out);
   void give_up(std::string why, Instant now, LockActions& out);
+  // Since when the helper or the register owes an answer; kNever if neither does.
+  [[nodiscard]] Instant owed_since() const;
   [[nodiscard]] bool idle() const { return std::holds_alternative<LockIdle>(phase_); }
 
   Pnn self_;

@@ -8,8 +8,12 @@
 //                                                   the register behind it
 //                                     !COMMAND ...  any helper of CTDB's protocol: one status byte on stdout ('0'
 //                                                   held, '1' contended, '2' timeout, '3' error), stays while
-//                                                   it holds, SIGTERM releases, ends with its parent. It has no
-//                                                   register: a lone take-over is then as safe as that lock
+//                                                   it holds, SIGTERM releases, ends with its parent. The register
+//                                                   is `register_file` then, served by a process of our own;
+//                                                   without one a lone take-over is only as safe as that lock
+//
+// The lock is lost at once when its helper ends, is stopped (SIGSTOP: it watches over nothing then), says anything
+// but '0' after its first '0', or when the process of the register ends.
 //
 // Protocol of our own helper after '0': on its stdin u32 length and that many bytes (the own slot; length 0 reads
 // only), on its stdout u32 count and, for each slot, u32 pnn, u32 length, bytes. Native order; both ends are ours.
@@ -28,7 +32,8 @@ struct ClusterLockSettings {
   Pnn self{};
   Timing timing;
   std::string lock;         // FILE or !COMMAND
-  std::string helper_path;  // of tdbmesh-lock-helper; only for FILE
+  std::string helper_path;  // of tdbmesh-lock-helper: for FILE, and for the register
+  std::string register_file;  // beside a !COMMAND; empty: none
 };
 
 class ClusterLockKeeper {

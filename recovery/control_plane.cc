@@ -225,6 +225,9 @@ std::vector<std::string> ControlPlane::Impl::status(Instant now) const {
       lines.push_back(fmt::format("node {} is not in the view: {}", number(node), left_out_.at(node)));
     }
   }
+  if (cluster().quorum != QuorumMode::LockVote && lock_wanted_ && !lock_.held && !lock_.text.empty()) {
+    lines.push_back("cluster lock: " + lock_.text + " (advisory: nothing waits for it)");
+  }
   if (quorum && leader() == kNoPnn) lines.emplace_back("no leader: an election is under way");
   if (!join_refused_.empty() && !installed_view_) lines.push_back("not admitted by the leader: " + join_refused_);
   if (const auto* p = std::get_if<Preparing>(&phase_); p != nullptr && election_.leading()) {

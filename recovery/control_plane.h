@@ -128,6 +128,9 @@ struct ControlPlaneConfig {
   bool start_disabled = false;
   std::uint32_t version = 1;    // protocol version: nodes of another one are not admitted
   std::uint64_t seed = 0;       // of the election jitter
+  // A cluster lock is configured. Where it is no vote (quorum.h), the leader of a running view holds it all the same,
+  // so that an old CTDB that was left running shows; nothing ever waits for it.
+  bool advisory_lock = false;
   bool flap_guard = true;       // nodes that come and go are admitted with a growing delay
 };
 

@@ -57,6 +57,7 @@ class ControlPlane::Impl {
   void bump(std::string reason, Pnn failed);
   void run_bump();
   void run_lock();
+  void run_advisory_lock();
   void refresh_gate_permission();
 
   // ---- control_plane_leader.cc
@@ -94,7 +95,9 @@ class ControlPlane::Impl {
     return pnn == self_ ? state_.incarnation : membership_.incarnation_of(pnn);
   }
   // The lock's voice: held and fresh; in an election or for a view only with that in its register.
-  [[nodiscard]] bool lock_vote() const { return lock_.held && lock_.lease_until > now_; }
+  [[nodiscard]] bool lock_vote() const {
+    return cluster().quorum == QuorumMode::LockVote && lock_.held && lock_.lease_until > now_;
+  }
   [[nodiscard]] bool lock_votes_for_term(std::uint64_t term) const {
     return lock_vote() && lock_.written.term == term && lock_.highest_term < term;
   }
@@ -181,6 +184,7 @@ class ControlPlane::Impl {
   LockStatus lock_;
   bool lock_wanted_ = false;
   LockRecord lock_record_;
+  std::string advisory_told_;
   Instant lock_gate_until_ = Instant::min();  // the own gate may rest on the lock until then
 
   // Leading.

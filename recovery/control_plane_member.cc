@@ -316,7 +316,7 @@ void ControlPlane::Impl::run_shutdown() {
 // Two nodes: the leader, and whoever wants to become it, holds the lock; a follower lets it go. The register says
 // what the lock has agreed to, before it counts.
 void ControlPlane::Impl::run_lock() {
-  if (cluster().quorum != QuorumMode::LockVote) return;
+  if (cluster().quorum != QuorumMode::LockVote) return run_advisory_lock();
   if (lock_.newest && lock_.newest->generation > accepted_generation()) adopt(*lock_.newest);
   highest_term_ = std::max(highest_term_, lock_.highest_term);
   const bool wanted = active_self() && (election_.leading() || leader() == kNoPnn);
@@ -340,6 +340,30 @@ void ControlPlane::Impl::run_lock() {
   lock_wanted_ = true;
   lock_record_ = record;
   out_->push_back(LockTry{std::move(record)});
+}
+
+// No vote hangs on it: held or not, stuck or lost, the cluster goes on. It is held so that another cluster that
+// uses the same lock (a CTDB that was left running) is noticed here, and notices this one.
+void ControlPlane::Impl::run_advisory_lock() {
+  const bool wanted = config_.advisory_lock && election_.leading() && installed_view_ && active_self();
+  if (wanted && !lock_wanted_) {
+    lock_record_ = LockRecord{};
+    out_->push_back(LockTry{lock_record_});
+  } else if (!wanted && lock_wanted_) {
+    out_->push_back(LockRelease{});
+    lock_ = LockStatus{};
+  }
+  lock_wanted_ = wanted;
+  const std::string said = lock_.held ? "held" : lock_.text;
+  if (!wanted || said == advisory_told_) return;
+  advisory_told_ = said;
+  if (!lock_.held && !lock_.text.empty()) {
+    log(LogLine::Level::Warning,
+        "the cluster lock is not held here: " + lock_.text +
+            " (nothing waits for it; if this stays, see whether another cluster, perhaps an old CTDB, is running)");
+  } else if (lock_.held) {
+    log(LogLine::Level::Info, "this node holds the cluster lock");
+  }
 }
 
 }  // namespace tdbmesh::recovery

@@ -1,5 +1,6 @@
 // tdbmesh-lock-helper FILE PNN: holds an fcntl lock on FILE for its parent, and keeps the register of the cluster
-// lock in it (cluster_lock_keeper.h has the protocol). It ends, and so releases, when its stdin ends, on SIGTERM,
+// lock in it. tdbmesh-lock-helper --register FILE PNN: only the register, for a lock that is held otherwise.
+// cluster_lock_keeper.h has the protocol. It ends, and so releases, when its stdin ends, on SIGTERM,
 // or when its parent dies. A process of its own, because any call on a cluster file system may hang.
 
 #include <fcntl.h>
@@ -89,11 +90,14 @@ bool answer(int fd) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    (void)!::write(2, "usage: tdbmesh-lock-helper FILE PNN\n", 36);
+  const bool register_only = argc == 4 && std::strcmp(argv[1], "--register") == 0;
+  if (argc != 3 && !register_only) {
+    const char usage[] = "usage: tdbmesh-lock-helper [--register] FILE PNN\n";
+    (void)!::write(2, usage, sizeof usage - 1);
     say('3');
     return 1;
   }
+  if (register_only) ++argv;
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() == 1) return 1;  // the parent was gone before
   const auto pnn = static_cast<std::uint32_t>(std::strtoul(argv[2], nullptr, 10));
@@ -109,7 +113,7 @@ int main(int argc, char** argv) {
   lock.l_whence = SEEK_SET;
   lock.l_start = 0;
   lock.l_len = 1;
-  if (::fcntl(fd, F_SETLK, &lock) != 0) {
+  if (!register_only && ::fcntl(fd, F_SETLK, &lock) != 0) {
     say(errno == EACCES || errno == EAGAIN ? '1' : '3');
     return 1;
   }

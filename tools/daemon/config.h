@@ -14,7 +14,12 @@
 //   [transport] security = curve | none        default: curve if there is a key
 //               port = N                       default 4379; heartbeats use N + 1
 //   [cluster]   quorum = majority | lock | none
+//               lock register = FILE | none   what a `cluster lock = !COMMAND` is remembered in, see below
 //               timing = default | impatient | patient
+//
+// A lock has no memory. A lock file keeps its own; a `!COMMAND` needs `lock register` before it may count as the third
+// vote of two nodes: a FILE on a file system that both reach, or `none` in writing (as safe as the lock alone).
+// With three or more nodes (and `quorum` not set) a lock is advisory: the leader holds it, and nothing waits for it.
 //
 // Errors name the file, the line and what is wrong; nothing is guessed. What is accepted without having an
 // effect here becomes one line of `notices` each, for the log.
@@ -54,6 +59,7 @@ struct Config {
   std::string log_location = "file:/var/log/tdbmesh/log.tdbmesh";  // file:PATH, syslog or stderr
   // [cluster]
   std::string cluster_lock;  // empty: none
+  std::string lock_register;  // file beside a `!command` lock, or "none": go on without one
   bool leader_capability = true;
   bool lmaster_capability = true;
   QuorumChoice quorum = QuorumChoice::Majority;

@@ -162,6 +162,12 @@ std::string set_cluster_lock(Target& t) {
   return {};
 }
 
+std::string set_lock_register(Target& t) {
+  if (t.value != "none" && t.value.front() != '/') return "an absolute path, or none";
+  t.config.lock_register = t.value;
+  return {};
+}
+
 std::string set_debug_script(Target& t) {
   // A bare file name in the configuration directory, whatever path was given.
   const std::string path = t.config.paths.config_dir + "/" + t.value.substr(t.value.rfind('/') + 1);
@@ -188,6 +194,7 @@ const std::map<std::string, Options>& sections() {
         {"recovery lock", {false, set_cluster_lock}},  // its name until CTDB 4.15
         {"leader timeout", {false, set_leader_timeout}},
         {"leader capability", {false, flag(&Config::leader_capability)}},
+        {"lock register", {true, set_lock_register}},
         {"quorum", {true, set_quorum}},
         {"timing", {true, set_timing}}}},
       {"database",

@@ -244,6 +244,7 @@ Result<void> Daemon::Impl::start() {
     lock.timing = setup_.node.control.timing;
     lock.lock = setup_.node.cluster_lock;
     lock.helper_path = setup_.lock_helper_path;
+    lock.register_file = setup_.lock_register;
     lock_ = recovery::ClusterLockKeeper::create(*loop_, std::move(lock), [this](const recovery::LockStatus& status) {
       in_turn([&] { node_->on_lock(status); });
     });

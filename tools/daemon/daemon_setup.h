@@ -25,6 +25,7 @@ struct DaemonSetup {
   std::string pid_path;
   std::string gate_path;
   std::string lock_helper_path;
+  std::string lock_register;  // file; empty: the lock file itself, or none
   std::string state_path;
   std::string volatile_dir;
   std::string persistent_dir;

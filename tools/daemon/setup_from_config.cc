@@ -10,6 +10,14 @@
 namespace tdbmesh {
 namespace {
 
+bool is_command(const std::string& lock) { return !lock.empty() && lock.front() == '!'; }
+
+// May the lock decide who goes on alone? It has to be remembered somewhere, or the operator has to have said that
+// it need not be.
+bool lock_can_vote(const Config& config) {
+  return !config.cluster_lock.empty() && (!is_command(config.cluster_lock) || !config.lock_register.empty());
+}
+
 recovery::QuorumMode quorum_mode(const Config& config, std::size_t nodes) {
   if (config.quorum_given) {
     if (config.quorum == QuorumChoice::None) return recovery::QuorumMode::None;
@@ -18,7 +26,7 @@ recovery::QuorumMode quorum_mode(const Config& config, std::size_t nodes) {
   }
   // Two nodes have no majority that survives; with a cluster lock they have a third vote. With more nodes a
   // lock is only advisory.
-  return nodes == 2 && !config.cluster_lock.empty() ? recovery::QuorumMode::LockVote : recovery::QuorumMode::Majority;
+  return nodes == 2 && lock_can_vote(config) ? recovery::QuorumMode::LockVote : recovery::QuorumMode::Majority;
 }
 
 // Beside the daemon in a build tree, in libexec when installed.
@@ -43,6 +51,15 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
     control.cluster.voters.push_back(Pnn{i});
   }
   control.cluster.quorum = quorum_mode(config, control.cluster.nodes.size());
+  control.advisory_lock = !config.cluster_lock.empty();
+  if (control.cluster.nodes.size() == 2 && control.cluster.quorum == recovery::QuorumMode::Majority) {
+    log.write(LogLevel::Warning,
+              is_command(config.cluster_lock)
+                  ? "neither of the two nodes can go on without the other: the cluster lock is a command without a "
+                    "register; set `lock register = FILE` (a file that both nodes reach) or `none`"
+                  : "neither of the two nodes can go on without the other: set `cluster lock = FILE on the cluster "
+                    "file system`, or add a witness");
+  }
   control.cluster.digest = ctdb_hash(digested);
   control.timing = config.timing;
   control.capabilities = (config.leader_capability ? kCapabilityLeader : 0) |
@@ -68,6 +85,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   setup.socket_path = config.paths.runtime_dir + "/ctdbd.socket";
   setup.pid_path = config.paths.runtime_dir + "/ctdbd.pid";
   setup.lock_helper_path = lock_helper_path();
+  if (is_command(config.cluster_lock) && config.lock_register != "none") setup.lock_register = config.lock_register;
   setup.gate_path = config.paths.runtime_dir + "/gate";
   setup.state_path = config.paths.state_dir + "/node.state";
   setup.volatile_dir = config.volatile_dir;
