@@ -216,7 +216,8 @@ def start_etcd(lab, v2=False):
 
 @unittest.skipUnless(_etcd_is_here(), 'needs etcd-server and python3-etcd')
 class EtcdByCtdbsOwnHelper(AsTheThirdVote):
-    """ctdb_etcd_lock speaks etcd's old interface (v2) through python3-etcd, with a lease of 9 s."""
+    """ctdb_etcd_lock speaks etcd's old interface (v2) through python3-etcd, with a lease of 9 s. It asks testparm for
+    the cluster's name, so Samba's registry must not be part of smb.conf: that is itself in the cluster."""
     lock = '!' + ETCD
     name = 'ctdb_etcd_lock'
 
@@ -232,6 +233,9 @@ class EtcdByCtdbsOwnHelper(AsTheThirdVote):
         for node in cls.lab.nodes:
             with open(node.path('/etc/ctdb/etcd'), 'w') as out:
                 out.write('host = %s\n' % ETCD_ADDRESS)
+            conf = node.read('/etc/samba/smb.conf').replace('\tregistry shares = yes\n', '')
+            with open(node.path('/etc/samba/smb.conf'), 'w') as out:
+                out.write(conf)
         cls.lab.start()
 
 
