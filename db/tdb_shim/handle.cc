@@ -104,6 +104,8 @@ tdb_context* Handle::open(const char* name, int tdb_flags, int open_flags, const
   if (handle->read_only_) handle->flags_ = (handle->flags_ | TDB_NOLOCK) & ~TDB_CLEAR_IF_FIRST;
   if ((tdb_flags & TDB_DISALLOW_NESTING) == 0) handle->flags_ |= TDB_ALLOW_NESTING;
   if ((tdb_flags & TDB_SEQNUM) != 0) handle->enable_seqnum();
+  // Now: smbd works with a user's rights later, and these may not reach the runtime directory.
+  (void)handle->gate_open();
   {
     Registry& all = registry();
     const std::lock_guard lock(all.mutex);

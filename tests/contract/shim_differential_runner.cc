@@ -576,6 +576,7 @@ std::string run(const std::string& line) {
   static const std::vector<std::string> processes = {"spawn", "fork", "wait", "blocked", "kill", "alarm"};
   if (std::find(processes.begin(), processes.end(), w[0]) != processes.end()) return process_command(w);
   if (w[0] == "open") return open_database(w);
+  if (w[0] == "seteuid") return std::to_string(seteuid(static_cast<uid_t>(std::stoul(w.at(1)))));
   if (w[0] == "random") return random_script(w);
   if (w[0] == "reopenall") return std::to_string(tdb_reopen_all(std::stoi(w.at(1))));
   if (w[0] == "raise") return alarm_flag = 1, "done";

@@ -340,6 +340,19 @@ TEST(ShimAtTheGate, WithoutADaemonEverythingFailsInsteadOfHanging) {
   EXPECT_EQ(waiting("lockall h"), "-1 error 2 (IO Error)");
 }
 
+TEST(ShimAtTheGate, IsFoundByAProgramThatGaveUpItsRightsAfterOpening) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to give up its rights";
+  const TemporaryDirectory directory;  // 0700: nobody else may enter
+  Daemon daemon(directory.path(), {"test.tdb:volatile"});
+  Session session(daemon.path());
+  ASSERT_EQ(session(kOpen), "ok");
+  ASSERT_EQ(session("seteuid 65534"), "0");  // smbd, once it works for a user
+  EXPECT_EQ(session("lock h key"), "0");
+  EXPECT_EQ(session("store h key value"), "0");
+  EXPECT_EQ(session("fetch h key"), "\"value\"");
+  EXPECT_EQ(session("unlock h key"), "0");
+}
+
 TEST(ShimAtTheGate, HandlesOfAnEarlierLifeOfTheDaemonAreRefused) {
   const TemporaryDirectory directory;
   auto daemon = std::make_unique<Daemon>(directory.path(), std::vector<std::string>{"test.tdb:volatile"});
