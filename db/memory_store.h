@@ -129,6 +129,8 @@ class MemoryStore : public DatabaseStore {
   // The daemon dies (and is started again on the same store). The first `already_durable` queued changes had been
   // written but not reported.
   void crash(std::size_t already_durable = 0);
+  // After a crash: the disk is a new one.
+  void lose_disk() { on_disk_.clear(); }
 
  private:
   MemoryCommitWorker worker_;

@@ -2,19 +2,14 @@
 // checkers on (one leader per term, one content per generation, no open gate outside the newest view, no
 // acknowledged commit lost), then none, and all must be well within a bound.
 //
-//   control_plane_sim --seeds A-B [--nodes N] [--seconds S] [--profile default|impatient|patient]
-//   control_plane_sim --lock --seeds A-B            two nodes with the cluster lock as the third vote
-//   control_plane_sim --seed N [--trace]            replays one
-//   control_plane_sim --file seeds.txt              seeds that once found something: "nodes seed" per line
-//   control_plane_sim --plant NAME --seeds A-B      with a planted bug; succeeds iff a checker objects
+// Arguments: arguments.h, or --help.
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
 #include <string>
 
+#include "tests/sim/arguments.h"
 #include "tests/sim/control_cluster.h"
 
 namespace {
@@ -22,30 +17,18 @@ namespace {
 using namespace tdbmesh;
 using namespace tdbmesh::sim;
 
-struct Arguments {
-  std::uint64_t first = 1;
-  std::uint64_t last = 20;
-  std::size_t nodes = 0;  // 0: 1 to 5 by seed
-  std::int64_t seconds = 60;
-  std::string plant;
-  std::string file;
-  std::string profile = "default";
-  bool lock = false;
-  bool trace = false;
-};
-
 struct Totals {
   std::uint64_t runs = 0;
   ControlCluster::Counts counts;
   Duration longest{0};
 };
 
-bool run(std::uint64_t seed, const Arguments& arguments, Totals& totals, std::string& violation) {
+std::size_t nodes_for(const SeededRun& run) { return run.nodes != 0 ? run.nodes : 1 + run.seed % 5; }
+
+bool run(const SeededRun& run, const Arguments& arguments, Totals& totals, std::string& violation) {
   ClusterOptions options;
-  options.nodes = arguments.nodes != 0 ? arguments.nodes : 1 + seed % 5;
-  options.timing = arguments.profile == "impatient" ? Timing::impatient()
-                   : arguments.profile == "patient" ? Timing::patient()
-                                                    : Timing::standard();
+  options.nodes = nodes_for(run);
+  options.timing = timing_of(run.profile, run.seed);
   options.trace = arguments.trace;
   if (arguments.lock) {
     options.nodes = 2;
@@ -56,8 +39,8 @@ bool run(std::uint64_t seed, const Arguments& arguments, Totals& totals, std::st
   options.plane_hooks.skip_fence = arguments.plant == "skip-fence";
   options.plane_hooks.skip_carriers = arguments.plant == "skip-carriers";
   options.plane_hooks.forget_vote = arguments.plant == "forget-vote";
-  ControlCluster cluster(seed, options);
-  const bool fine = cluster.run_with_faults(seconds(arguments.seconds)) &&
+  ControlCluster cluster(run.seed, options);
+  const bool fine = cluster.run_with_faults(seconds(run.seconds)) &&
                     cluster.run_until_well(options.timing.silence * 10 + tdbmesh::seconds(3));
   violation = cluster.violation();
   ++totals.runs;
@@ -72,64 +55,26 @@ bool run(std::uint64_t seed, const Arguments& arguments, Totals& totals, std::st
 }  // namespace
 
 int main(int argc, char** argv) {
-  Arguments arguments;
-  for (int i = 1; i < argc; ++i) {
-    const std::string name = argv[i];
-    const auto value = [&] { return i + 1 < argc ? std::string(argv[++i]) : std::string(); };
-    if (name == "--seed") {
-      arguments.first = arguments.last = std::strtoull(value().c_str(), nullptr, 10);
-    } else if (name == "--seeds") {
-      const std::string range = value();
-      arguments.first = std::strtoull(range.c_str(), nullptr, 10);
-      const auto dash = range.find('-');
-      arguments.last = dash == std::string::npos ? arguments.first : std::strtoull(range.c_str() + dash + 1, nullptr, 10);
-    } else if (name == "--nodes") {
-      arguments.nodes = std::strtoull(value().c_str(), nullptr, 10);
-    } else if (name == "--seconds") {
-      arguments.seconds = std::strtoll(value().c_str(), nullptr, 10);
-    } else if (name == "--plant") {
-      arguments.plant = value();
-    } else if (name == "--profile") {
-      arguments.profile = value();
-    } else if (name == "--file") {
-      arguments.file = value();
-    } else if (name == "--lock") {
-      arguments.lock = true;
-      arguments.nodes = 2;
-    } else if (name == "--trace") {
-      arguments.trace = true;
-    } else {
-      std::fprintf(stderr, "unknown argument %s: see the head of control_plane_sim.cc\n", name.c_str());
-      return 2;
-    }
-  }
+  const Arguments arguments = parse_arguments(argc, argv, "control", 60);
   Totals totals;
   std::uint64_t violations = 0;
-  const auto one = [&](std::uint64_t seed, const Arguments& with) {
+  const auto one = [&](const SeededRun& each) {
     std::string violation;
-    if (run(seed, with, totals, violation)) return;
+    if (run(each, arguments, totals, violation)) return;
     ++violations;
-    if (with.plant.empty()) {
-      std::fprintf(stderr, "seed %llu (%zu nodes, %lld s, %s): %s\n", static_cast<unsigned long long>(seed),
-                   with.nodes != 0 ? with.nodes : 1 + seed % 5, static_cast<long long>(with.seconds),
-                   with.profile.c_str(), violation.c_str());
-    }
+    std::fprintf(stderr, "%sseed %llu (%zu nodes, %lld s, %s): %s\n", arguments.plant.empty() ? "" : "noticed: ",
+                 static_cast<unsigned long long>(each.seed), nodes_for(each), static_cast<long long>(each.seconds),
+                 each.profile.c_str(), violation.c_str());
   };
-  if (!arguments.file.empty()) {
-    std::ifstream file(arguments.file);
-    std::string line;
-    while (std::getline(file, line)) {
-      std::istringstream words(line);
-      Arguments with = arguments;
-      std::uint64_t seed = 0;
-      if (line.empty() || line[0] == '#' || !(words >> with.nodes >> seed)) continue;
-      one(seed, with);
-    }
-  } else {
-    for (std::uint64_t seed = arguments.first; seed <= arguments.last; ++seed) {
-      one(seed, arguments);
-      if (!arguments.plant.empty() && violations > 0) break;
-    }
+  for (const SeededRun& each : arguments.runs) {
+    one(each);
+    if (!arguments.plant.empty() && violations > 0) break;
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  for (SeededRun fresh = arguments.pattern;
+       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < arguments.for_seconds;
+       ++fresh.seed) {
+    one(fresh);
   }
   std::printf("%llu runs, %llu faults, %llu views, %llu leaders, %llu commits, %llu violations, well after %.2f s at most\n",
               static_cast<unsigned long long>(totals.runs), static_cast<unsigned long long>(totals.counts.faults),

@@ -33,7 +33,8 @@ NodeCluster::NodeCluster(std::uint64_t seed, ClusterSettings settings)
           [this](Pnn to, Pnn from) {
             trace(to, fmt::format("gap in what comes from node {}", number(from)));
             node(to).gap(from);
-          }) {
+          }),
+      lock_(world_) {
   network_.swallow_gaps = settings_.plants.swallow_gaps;
   if (settings_.plants.hide_attached) network_.tamper = hide_attached;
   for (std::uint32_t i = 0; i < settings_.nodes; ++i) {
@@ -46,6 +47,7 @@ NodeCluster::NodeCluster(std::uint64_t seed, ClusterSettings settings)
     for (std::size_t c = 0; c < settings_.commit_clients; ++c) n->add_client(std::make_unique<CommitClient>(*this, *n));
     world_.after(world_.random().up_to(milliseconds(200)), [n] { n->start(); });
   }
+  choose_faults();
 }
 
 NodeCluster::~NodeCluster() = default;
@@ -57,9 +59,17 @@ void NodeCluster::fail(const std::string& what) {
 }
 
 void NodeCluster::trace(Pnn pnn, const std::string& what) {
-  if (!settings_.trace) return;
-  std::fprintf(stderr, "%11.6f %u.%llu %s\n", seconds_of(world_.now()), number(pnn),
-               static_cast<unsigned long long>(node(pnn).incarnation()), what.c_str());
+  if (!violation_.empty() && !settings_.trace) return;
+  std::string line = fmt::format("{:11.6f} {}.{} {}\n", seconds_of(world_.now()), number(pnn), node(pnn).incarnation(), what);
+  if (settings_.trace) std::fputs(line.c_str(), stderr);
+  recent_.push_back(std::move(line));
+  if (recent_.size() > 60) recent_.pop_front();
+}
+
+std::string NodeCluster::recent() const {
+  std::string all;
+  for (const std::string& line : recent_) all += line;
+  return all;
 }
 
 // Only record messages: the rest is in the nodes' own log.
@@ -115,6 +125,12 @@ void NodeCluster::note_installed(SimNode& node, const View& view) {
     ++counts_.views;
   }
   if (view.generation == newest_->generation) check_copy(node, "when it installs the newest view");
+  if (disk_lost_ == node.pnn()) {
+    // Its new life is worth something once it is durable that it installed a view.
+    world_.after(seconds(2), [this, lost = node.pnn()] {
+      if (disk_lost_ == lost && this->node(lost).up() && this->node(lost).remembers()) disk_lost_.reset();
+    });
+  }
 }
 
 void NodeCluster::commit_acknowledged(SimNode& node, DatabaseId database, const Bytes& commit) {

@@ -10,6 +10,7 @@
 //  I8  once faults stop: one leader, all members, gates open, each client gets at each record, copies equal
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "tests/sim/ghost_log.h"
+#include "tests/sim/sim_lock.h"
 #include "tests/sim/sim_network.h"
 #include "tests/sim/sim_node.h"
 #include "tests/sim/world.h"
@@ -27,6 +29,8 @@ namespace tdbmesh::sim {
 struct ClusterSettings {
   std::size_t nodes = 3;
   Timing timing;
+  bool lock = false;               // two nodes: the cluster lock is the third vote
+  std::vector<std::string> only_faults;  // kinds; empty: all that fit
   Duration vacuum_interval = milliseconds(300);
   std::size_t record_clients = 3;  // per node
   std::size_t commit_clients = 1;
@@ -53,11 +57,27 @@ class NodeCluster {
   // No more faults: all must be well within the first bound, and every client through with all records and
   // databases within the second.
   bool run_until_well(Duration well_within, Duration round_within);
+  [[nodiscard]] static std::vector<std::string> fault_kinds();
+
+  // ---- for scenarios: single faults, and time in between ----
+  // Runs until then, or until it is so. With a condition: whether it came about.
+  bool run_for(Duration most, const std::function<bool()>& until);
+  [[nodiscard]] bool well() { return why_not_well().empty(); }
+  [[nodiscard]] SimNode* leader();
+  void kill_daemon(SimNode& node, Duration restart_after);
+  void power_off(SimNode& node, Duration restart_after);
+  void isolate(SimNode& node, bool cut);
+  void partition(std::uint64_t side, bool cut);  // bit n of `side`: where node n is
+  void set_quality(SimNode& node, std::uint32_t loss_percent, Duration delay_most);
+  void set_stopped(SimNode& node, bool stopped);
+
   [[nodiscard]] const std::string& violation() const { return violation_; }
+  // The last steps before the violation, one per line.
+  [[nodiscard]] std::string recent() const;
   struct Counts {
     std::uint64_t views = 0;
     std::uint64_t leaders = 0;
-    std::uint64_t faults = 0;
+    std::map<std::string, std::uint64_t> faults;  // by kind
     std::uint64_t operations = 0;  // on records, by clients
     std::uint64_t commits = 0;
     Duration to_well{0};
@@ -68,6 +88,7 @@ class NodeCluster {
   // ---- for nodes and clients ----
   [[nodiscard]] World& world() { return world_; }
   [[nodiscard]] SimNetwork& network() { return network_; }
+  [[nodiscard]] SimLock& lock() { return lock_; }
   [[nodiscard]] GhostLog& ghost() { return ghost_; }
   [[nodiscard]] const ClusterSettings& settings() const { return settings_; }
   [[nodiscard]] SimNode& node(Pnn pnn) { return *nodes_[number(pnn)]; }
@@ -101,32 +122,59 @@ class NodeCluster {
   void check_copies_equal();
   [[nodiscard]] std::string why_not_well();
   [[nodiscard]] std::string why_round_not_done();
-  bool run_for(Duration most, const std::function<bool()>& until);
 
   // node_faults.cc
+  struct Fault;
+  [[nodiscard]] static const std::vector<Fault>& fault_table();
+  void choose_faults();
   void fault();
+  void fault_power_off(SimNode& node);
+  void fault_disk_lost(SimNode& node);
+  void fault_kill(SimNode& node);
+  void fault_pause(SimNode& node);
+  void fault_long_pause(SimNode& node);
+  void fault_stall(SimNode& node);
+  void fault_freeze(SimNode& node);
+  void fault_stop(SimNode& node);
+  void fault_ban(SimNode& node);
+  void fault_recover(SimNode& node);
+  void fault_shut_down(SimNode& node);
+  void fault_cut_one_way(SimNode& node);
+  void fault_cut_both_ways(SimNode& node);
+  void fault_isolate(SimNode& node);
+  void fault_isolate_shortly(SimNode& node);
+  void fault_partition(SimNode& node);
+  void fault_flap(SimNode& node);
+  void fault_loss(SimNode& node);
+  void fault_break_connection(SimNode& node);
+  void fault_connect_twice(SimNode& node);
+  void fault_slow_disk(SimNode& node);
+  void fault_hanging_disk(SimNode& node);
+  void fault_store_full(SimNode& node);
+  void fault_store_failing(SimNode& node);
+  void fault_lock_cut(SimNode& node);
+  void fault_lock_lost(SimNode& node);
+  void fault_all_die(SimNode& node);
+  void fault_rolling_restart(SimNode& node);
   void heal();
-  void fault_in_process(SimNode& node);
-  void fault_in_links(SimNode& node);
-  void fault_in_store(SimNode& node);
+  void cut_to_another(SimNode& node, bool both);
   void later_unless_healed(Duration delay, std::function<void()> what);
   [[nodiscard]] Duration for_a_while();
   [[nodiscard]] Duration until_restart();
-  void kill_daemon(SimNode& node, Duration restart_after);
-  void power_off(SimNode& node, Duration restart_after);
-  void isolate(SimNode& node, bool cut);
-  void partition(std::uint64_t side, bool cut);
-  void set_quality(SimNode& node, std::uint32_t loss_percent, Duration delay_most);
-  void set_stopped(SimNode& node, bool stopped);
 
   World world_;
   ClusterSettings settings_;
   SimNetwork network_;
+  SimLock lock_;
   GhostLog ghost_;
   std::vector<std::unique_ptr<SimNode>> nodes_;
   std::string violation_;
+  std::deque<std::string> recent_;
   Counts counts_;
   bool faults_on_ = false;
+  std::vector<const Fault*> chosen_;
+  std::uint64_t weights_ = 0;
+  std::optional<Pnn> disk_lost_;  // until that node is a member again
   bool stores_changed_ = false;
   std::map<std::uint64_t, std::pair<Pnn, Incarnation>> leaders_;  // by term
   std::map<Generation, View> contents_;

@@ -20,58 +20,152 @@ void NodeCluster::later_unless_healed(Duration delay, std::function<void()> what
   });
 }
 
+struct NodeCluster::Fault {
+  const char* kind;
+  unsigned weight;
+  void (NodeCluster::*strike)(SimNode& node);
+};
+
+const std::vector<NodeCluster::Fault>& NodeCluster::fault_table() {
+  static const std::vector<Fault> table{
+      {"power off", 4, &NodeCluster::fault_power_off},
+      {"disk lost", 1, &NodeCluster::fault_disk_lost},
+      {"daemon killed", 7, &NodeCluster::fault_kill},
+      {"daemon paused", 4, &NodeCluster::fault_pause},
+      {"daemon paused for long", 2, &NodeCluster::fault_long_pause},
+      {"loop stalled", 4, &NodeCluster::fault_stall},
+      {"machine frozen", 4, &NodeCluster::fault_freeze},
+      {"stopped", 4, &NodeCluster::fault_stop},
+      {"banned", 2, &NodeCluster::fault_ban},
+      {"recovery asked for", 2, &NodeCluster::fault_recover},
+      {"shut down in order", 4, &NodeCluster::fault_shut_down},
+      {"cut one way", 4, &NodeCluster::fault_cut_one_way},
+      {"cut both ways", 4, &NodeCluster::fault_cut_both_ways},
+      {"isolated", 8, &NodeCluster::fault_isolate},
+      {"isolated shortly", 4, &NodeCluster::fault_isolate_shortly},
+      {"partition", 4, &NodeCluster::fault_partition},
+      {"link flapping", 4, &NodeCluster::fault_flap},
+      {"loss and delay", 8, &NodeCluster::fault_loss},
+      {"connection broken", 4, &NodeCluster::fault_break_connection},
+      {"connected twice", 4, &NodeCluster::fault_connect_twice},
+      {"disk slow", 4, &NodeCluster::fault_slow_disk},
+      {"disk hanging", 2, &NodeCluster::fault_hanging_disk},
+      {"store full", 2, &NodeCluster::fault_store_full},
+      {"store failing", 2, &NodeCluster::fault_store_failing},
+      {"lock service lost", 8, &NodeCluster::fault_lock_cut},
+      {"lock helper dead", 4, &NodeCluster::fault_lock_lost},
+      {"all die", 2, &NodeCluster::fault_all_die},
+      {"restart one by one", 1, &NodeCluster::fault_rolling_restart},
+  };
+  return table;
+}
+
+std::vector<std::string> NodeCluster::fault_kinds() {
+  std::vector<std::string> kinds;
+  for (const Fault& fault : fault_table()) kinds.emplace_back(fault.kind);
+  return kinds;
+}
+
+void NodeCluster::choose_faults() {
+  for (const Fault& fault : fault_table()) {
+    const std::string kind = fault.kind;
+    const auto& only = settings_.only_faults;
+    if (!only.empty() && std::find(only.begin(), only.end(), kind) == only.end()) continue;
+    if (kind.starts_with("lock") && !settings_.lock) continue;
+    if (kind.starts_with("store") && !settings_.store_faults) continue;
+    // Alone it is the only member there is, and so may each of two with a lock be.
+    if (kind == "disk lost" && (nodes_.size() < 3 || settings_.lock)) continue;
+    chosen_.push_back(&fault);
+    weights_ += fault.weight;
+  }
+}
+
 void NodeCluster::fault() {
-  if (!faults_on_) return;
+  if (!faults_on_ || chosen_.empty()) return;
   Random& random = world_.random();
   world_.after(milliseconds(300) + random.up_to(milliseconds(1400)), [this] { fault(); });
-  ++counts_.faults;
   // One third is aimed at the leader.
   SimNode* target = nodes_[random.below(nodes_.size())].get();
   if (random.chance(3)) {
-    for (const auto& node : nodes_) {
-      if (node->up() && node->node().control().leading()) target = node.get();
-    }
+    if (SimNode* first = leader()) target = first;
   }
-  const std::uint64_t which = random.below(20);
-  if (which < 9) return fault_in_process(*target);
-  if (which < 17) return fault_in_links(*target);
-  if (which < 19) return fault_in_store(*target);
-  if (!random.chance(3)) return;
-  trace(target->pnn(), "FAULT all die");
-  for (const auto& node : nodes_) power_off(*node, until_restart());
+  std::uint64_t at = random.below(weights_);
+  for (const Fault* fault : chosen_) {
+    if (at >= fault->weight) {
+      at -= fault->weight;
+      continue;
+    }
+    trace(target->pnn(), fmt::format("FAULT {}", fault->kind));
+    ++counts_.faults[fault->kind];
+    return (this->*fault->strike)(*target);
+  }
+}
+
+SimNode* NodeCluster::leader() {
+  for (const auto& node : nodes_) {
+    if (node->up() && node->node().control().leading()) return node.get();
+  }
+  return nullptr;
 }
 
 // ---- processes ------------------------------------------------------------------------------------------
 
-void NodeCluster::fault_in_process(SimNode& node) {
-  const Instant until = world_.now() + for_a_while();
-  switch (world_.random().below(8)) {
-    case 0:
-      trace(node.pnn(), "FAULT power off");
-      return power_off(node, until_restart());
-    case 1:
-    case 2:
-      trace(node.pnn(), "FAULT kill");
-      return kill_daemon(node, until_restart());
-    case 3:
-      trace(node.pnn(), "FAULT daemon paused");
-      node.paused_until = std::max(node.paused_until, until);
-      return;
-    case 4:
-      trace(node.pnn(), "FAULT loop stalls");
-      node.stalled_until = std::max(node.stalled_until, until);
-      return;
-    case 5:
-      trace(node.pnn(), "FAULT machine frozen");
-      node.frozen_until = std::max(node.frozen_until, until);
-      return;
-    case 6:
-      trace(node.pnn(), "FAULT stopped");
-      set_stopped(node, true);
-      return later_unless_healed(until - world_.now(), [this, &node] { set_stopped(node, false); });
-    default:
-      trace(node.pnn(), "FAULT shut down in order");
-      return node.in_turn_soon(Duration(0), [&node] { node.node().shut_down(); });
+void NodeCluster::fault_power_off(SimNode& node) { power_off(node, until_restart()); }
+
+// At most one disk at a time: what is on all members survives that, and more is not promised.
+void NodeCluster::fault_disk_lost(SimNode& node) {
+  if (disk_lost_) return;
+  power_off(node, until_restart());
+  node.lose_disk();
+  disk_lost_ = node.pnn();
+}
+
+void NodeCluster::fault_kill(SimNode& node) { kill_daemon(node, until_restart()); }
+
+void NodeCluster::fault_pause(SimNode& node) {
+  node.paused_until = std::max(node.paused_until, world_.now() + for_a_while());
+}
+
+void NodeCluster::fault_long_pause(SimNode& node) {
+  const Duration lease = settings_.timing.lease;
+  node.paused_until = std::max(node.paused_until, world_.now() + lease + world_.random().up_to(4 * lease + seconds(1)));
+}
+
+void NodeCluster::fault_stall(SimNode& node) {
+  node.stalled_until = std::max(node.stalled_until, world_.now() + for_a_while());
+}
+
+void NodeCluster::fault_freeze(SimNode& node) {
+  node.frozen_until = std::max(node.frozen_until, world_.now() + for_a_while());
+}
+
+void NodeCluster::fault_stop(SimNode& node) {
+  set_stopped(node, true);
+  later_unless_healed(for_a_while(), [this, &node] { set_stopped(node, false); });
+}
+
+void NodeCluster::fault_ban(SimNode& node) {
+  const auto how_long = static_cast<std::uint32_t>(1 + world_.random().below(3));
+  node.in_turn_soon(Duration(0), [&node, how_long] { node.ban(how_long); });
+}
+
+void NodeCluster::fault_recover(SimNode& node) {
+  node.in_turn_soon(Duration(0), [&node] { node.recover(); });
+}
+
+void NodeCluster::fault_shut_down(SimNode& node) {
+  node.in_turn_soon(Duration(0), [&node] { node.node().shut_down(); });
+}
+
+void NodeCluster::fault_all_die(SimNode&) {
+  for (const auto& node : nodes_) power_off(*node, until_restart());
+}
+
+void NodeCluster::fault_rolling_restart(SimNode&) {
+  Duration wait{0};
+  for (const auto& node : nodes_) {
+    later_unless_healed(wait, [this, n = node.get()] { fault_shut_down(*n); });
+    wait += milliseconds(200) + world_.random().up_to(milliseconds(1200));
   }
 }
 
@@ -139,67 +233,106 @@ void NodeCluster::set_quality(SimNode& node, std::uint32_t loss_percent, Duratio
   }
 }
 
-void NodeCluster::fault_in_links(SimNode& node) {
-  Random& random = world_.random();
-  SimNode& other = *nodes_[random.below(nodes_.size())];
-  switch (random.below(8)) {
-    case 0:
-    case 1: {
-      if (&other == &node) return;
-      const bool both = random.chance(2);
-      trace(node.pnn(), fmt::format("FAULT cut to {}{}", number(other.pnn()), both ? ", both ways" : ""));
-      const auto set = [this, a = node.pnn(), b = other.pnn(), both](bool cut) {
-        world_.link(a, b).cut = cut;
-        if (both) world_.link(b, a).cut = cut;
-      };
-      set(true);
-      return later_unless_healed(for_a_while(), [set] { set(false); });
-    }
-    case 2:
-    case 3:
-      trace(node.pnn(), "FAULT isolated");
-      isolate(node, true);
-      return later_unless_healed(for_a_while(), [this, &node] { isolate(node, false); });
-    case 4: {
-      trace(node.pnn(), "FAULT partition");
-      const std::uint64_t side = random.next();
-      partition(side, true);
-      return later_unless_healed(for_a_while(), [this, side] { partition(side, false); });
-    }
-    case 5:
-    case 6:
-      trace(node.pnn(), "FAULT loss and delay");
-      set_quality(node, static_cast<std::uint32_t>(random.below(31)), random.up_to(milliseconds(150)));
-      return later_unless_healed(for_a_while(), [this, &node] { set_quality(node, 0, Duration{0}); });
-    default:
-      trace(node.pnn(), "FAULT short isolation");
-      isolate(node, true);
-      return later_unless_healed(milliseconds(20) + random.up_to(milliseconds(500)), [this, &node] { isolate(node, false); });
+void NodeCluster::cut_to_another(SimNode& node, bool both) {
+  SimNode& other = *nodes_[world_.random().below(nodes_.size())];
+  if (&other == &node) return;
+  const auto set = [this, a = node.pnn(), b = other.pnn(), both](bool cut) {
+    world_.link(a, b).cut = cut;
+    if (both) world_.link(b, a).cut = cut;
+  };
+  set(true);
+  later_unless_healed(for_a_while(), [set] { set(false); });
+}
+
+void NodeCluster::fault_cut_one_way(SimNode& node) { cut_to_another(node, false); }
+void NodeCluster::fault_cut_both_ways(SimNode& node) { cut_to_another(node, true); }
+
+void NodeCluster::fault_isolate(SimNode& node) {
+  isolate(node, true);
+  later_unless_healed(for_a_while(), [this, &node] { isolate(node, false); });
+}
+
+void NodeCluster::fault_isolate_shortly(SimNode& node) {
+  isolate(node, true);
+  later_unless_healed(milliseconds(20) + world_.random().up_to(milliseconds(500)),
+                      [this, &node] { isolate(node, false); });
+}
+
+void NodeCluster::fault_partition(SimNode&) {
+  const std::uint64_t side = world_.random().next();
+  partition(side, true);
+  later_unless_healed(for_a_while(), [this, side] { partition(side, false); });
+}
+
+// Up and down a dozen times, each time for less than or about the silence that makes a node lost.
+void NodeCluster::fault_flap(SimNode& node) {
+  SimNode& other = *nodes_[world_.random().below(nodes_.size())];
+  if (&other == &node) return;
+  Duration at{0};
+  for (int i = 0; i < 24; ++i) {
+    at += milliseconds(20) + world_.random().up_to(settings_.timing.silence);
+    later_unless_healed(at, [this, a = node.pnn(), b = other.pnn(), down = i % 2 == 0] {
+      world_.link(a, b).cut = world_.link(b, a).cut = down;
+    });
   }
 }
 
-// ---- disks ----------------------------------------------------------------------------------------------
+void NodeCluster::fault_loss(SimNode& node) {
+  set_quality(node, static_cast<std::uint32_t>(world_.random().below(31)), world_.random().up_to(milliseconds(150)));
+  later_unless_healed(for_a_while(), [this, &node] { set_quality(node, 0, Duration{0}); });
+}
 
-void NodeCluster::fault_in_store(SimNode& node) {
-  Random& random = world_.random();
-  if (!settings_.store_faults || !random.chance(3)) {
-    trace(node.pnn(), "FAULT slow disk");
-    node.slow_disk = true;
-    return later_unless_healed(for_a_while(), [&node] { node.slow_disk = false; });
-  }
-  const bool full = random.chance(2);
-  trace(node.pnn(), full ? "FAULT store full" : "FAULT store failing");
-  (full ? node.store().memory().faults.full : node.store().memory().faults.failing) = true;
+void NodeCluster::fault_break_connection(SimNode& node) {
+  SimNode& other = *nodes_[world_.random().below(nodes_.size())];
+  if (&other == &node || !node.up() || !other.up()) return;
+  network_.break_connection(node.pnn(), other.pnn());
+  if (world_.random().chance(2)) network_.break_connection(other.pnn(), node.pnn());
+}
+
+void NodeCluster::fault_connect_twice(SimNode& node) {
+  SimNode& other = *nodes_[world_.random().below(nodes_.size())];
+  if (&other == &node || !node.up() || !other.up()) return;
+  network_.connect_twice(node.pnn(), other.pnn());
+}
+
+// ---- disks and the lock -----------------------------------------------------------------------------------
+
+void NodeCluster::fault_slow_disk(SimNode& node) {
+  node.slow_disk = true;
+  later_unless_healed(for_a_while(), [&node] { node.slow_disk = false; });
+}
+
+void NodeCluster::fault_hanging_disk(SimNode& node) {
+  node.disk_hangs_until = std::max(node.disk_hangs_until, world_.now() + for_a_while());
+}
+
+void NodeCluster::fault_store_full(SimNode& node) {
+  node.store().memory().faults.full = true;
   later_unless_healed(for_a_while(), [&node] { node.store().memory().faults = {}; });
 }
+
+void NodeCluster::fault_store_failing(SimNode& node) {
+  node.store().memory().faults.failing = true;
+  later_unless_healed(for_a_while(), [&node] { node.store().memory().faults = {}; });
+}
+
+void NodeCluster::fault_lock_cut(SimNode& node) {
+  lock_.cut(node.pnn(), true);
+  lock_.freed_by_death({node.pnn(), node.life()});  // the service gives up on a holder that it does not reach
+  later_unless_healed(for_a_while(), [this, &node] { lock_.cut(node.pnn(), false); });
+}
+
+void NodeCluster::fault_lock_lost(SimNode& node) { node.kill_lock_helper(); }
 
 void NodeCluster::heal() {
   // A pause runs out: what waits for its end keeps its order.
   Instant awake = world_.now();
   for (const auto& node : nodes_) awake = std::max({awake, node->paused_until, node->stalled_until, node->frozen_until});
   world_.heal_all_links();
+  lock_.heal();
   for (const auto& node : nodes_) {
     node->slow_disk = false;
+    node->disk_hangs_until = Instant{};
     node->store().memory().faults = {};
     if (node->up()) {
       set_stopped(*node, false);

@@ -1,19 +1,15 @@
 // Whole clusters in virtual time: production nodes, clients that use them as Samba does, faults. One run per seed:
 // faults for some virtual seconds with the checkers on (node_cluster.h), then none, and all must be well and every
-// client served within a bound.
-//
-//   node_sim --seeds A-B [--nodes N] [--seconds S] [--no-store-faults]
-//   node_sim --seed N [--trace]            replays one; the trace goes to stderr
-//   node_sim --file node_seeds.txt         seeds that once found something: "nodes seconds seed" per line
-//   node_sim --plant NAME --seeds A-B      with a planted bug; succeeds iff a checker objects
+// client served within a bound. Arguments: arguments.h, or --help.
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
+#include <map>
 #include <string>
 
+#include "tests/sim/arguments.h"
 #include "tests/sim/node_cluster.h"
 
 namespace {
@@ -21,22 +17,12 @@ namespace {
 using namespace tdbmesh;
 using namespace tdbmesh::sim;
 
-struct Arguments {
-  std::uint64_t first = 1;
-  std::uint64_t last = 20;
-  std::size_t nodes = 0;  // 0: 1 to 5 by seed
-  std::int64_t seconds = 20;
-  std::string plant;
-  std::string file;
-  bool store_faults = true;
-  bool trace = false;
-};
-
 struct Totals {
   std::uint64_t runs = 0;
   std::uint64_t violations = 0;
   NodeCluster::Counts counts;
   double virtual_seconds = 0;
+  std::map<std::size_t, std::uint64_t> sizes;
 };
 
 bool plant(ClusterSettings& settings, const std::string& name) {
@@ -59,25 +45,33 @@ bool plant(ClusterSettings& settings, const std::string& name) {
   return false;
 }
 
-std::size_t nodes_for(std::uint64_t seed, const Arguments& arguments) {
-  return arguments.nodes != 0 ? arguments.nodes : 1 + seed % 5;
+// The sizes that people build most often.
+std::size_t nodes_for(const SeededRun& run) {
+  if (run.nodes != 0) return run.nodes;
+  const std::size_t drawn[] = {3, 3, 3, 2, 4, 5, 3, 1, 3, 7, 3, 4, 2, 3, 9, 5};
+  return drawn[run.seed % std::size(drawn)];
 }
 
-void run(std::uint64_t seed, const Arguments& arguments, Totals& totals) {
+void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   ClusterSettings settings;
-  settings.nodes = nodes_for(seed, arguments);
+  settings.nodes = nodes_for(run);
+  // Every other cluster of two has the lock, when the seed decides.
+  settings.lock = arguments.lock || (run.nodes == 0 && settings.nodes == 2 && run.seed / 16 % 2 == 0);
+  settings.timing = timing_of(run.profile, run.seed);
   settings.trace = arguments.trace;
   settings.store_faults = arguments.store_faults;
+  settings.only_faults = arguments.only;
   if (!plant(settings, arguments.plant)) std::exit(2);
-  NodeCluster cluster(seed, settings);
+  NodeCluster cluster(run.seed, settings);
   const Duration well_within = settings.timing.silence * 10 + seconds(5);
-  const bool fine = cluster.run_with_faults(seconds(arguments.seconds)) &&
+  const bool fine = cluster.run_with_faults(seconds(run.seconds)) &&
                     cluster.run_until_well(well_within, seconds(15));
   const NodeCluster::Counts& counts = cluster.counts();
   ++totals.runs;
   totals.counts.views += counts.views;
   totals.counts.leaders += counts.leaders;
-  totals.counts.faults += counts.faults;
+  ++totals.sizes[settings.nodes];
+  for (const auto& [kind, count] : counts.faults) totals.counts.faults[kind] += count;
   totals.counts.operations += counts.operations;
   totals.counts.commits += counts.commits;
   totals.counts.to_well = std::max(totals.counts.to_well, counts.to_well);
@@ -86,80 +80,61 @@ void run(std::uint64_t seed, const Arguments& arguments, Totals& totals) {
   if (fine) return;
   ++totals.violations;
   if (!arguments.plant.empty()) std::fprintf(stderr, "noticed: ");
-  std::fprintf(stderr, "seed %llu (%zu nodes, %lld s): %s\n", static_cast<unsigned long long>(seed), settings.nodes,
-               static_cast<long long>(arguments.seconds), cluster.violation().c_str());
+  std::fprintf(stderr, "seed %llu (%zu nodes, %lld s, %s): %s\n", static_cast<unsigned long long>(run.seed),
+               settings.nodes, static_cast<long long>(run.seconds), run.profile.c_str(), cluster.violation().c_str());
+  if (arguments.trace) return;
+  std::fprintf(stderr, "before that, oldest first:\n%s", cluster.recent().c_str());
+  std::fprintf(stderr, "replay: node_sim --seed %llu --nodes %zu --seconds %lld --profile %s%s --trace\n",
+               static_cast<unsigned long long>(run.seed), run.nodes, static_cast<long long>(run.seconds),
+               run.profile.c_str(), arguments.lock ? " --lock" : "");
 }
 
-bool parse(int argc, char** argv, Arguments& arguments) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string name = argv[i];
-    const auto value = [&] { return i + 1 < argc ? std::string(argv[++i]) : std::string(); };
-    if (name == "--seed") {
-      arguments.first = arguments.last = std::strtoull(value().c_str(), nullptr, 10);
-    } else if (name == "--seeds") {
-      const std::string range = value();
-      arguments.first = arguments.last = std::strtoull(range.c_str(), nullptr, 10);
-      const auto dash = range.find('-');
-      if (dash != std::string::npos) arguments.last = std::strtoull(range.c_str() + dash + 1, nullptr, 10);
-    } else if (name == "--nodes") {
-      arguments.nodes = std::min<std::size_t>(std::strtoull(value().c_str(), nullptr, 10), 9);
-    } else if (name == "--seconds") {
-      arguments.seconds = std::strtoll(value().c_str(), nullptr, 10);
-    } else if (name == "--plant") {
-      arguments.plant = value();
-    } else if (name == "--file") {
-      arguments.file = value();
-    } else if (name == "--no-store-faults") {
-      arguments.store_faults = false;
-    } else if (name == "--trace") {
-      arguments.trace = true;
-    } else {
-      std::fprintf(stderr, "unknown argument %s: see the head of node_sim.cc\n", name.c_str());
-      return false;
-    }
+void print(const Totals& totals) {
+  const auto in_seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  std::uint64_t faults = 0;
+  for (const auto& [kind, count] : totals.counts.faults) faults += count;
+  std::printf("%llu runs of %.2f virtual hours: %llu faults, %llu views, %llu leaders, %llu operations, %llu commits; "
+              "well after %.2f s and all served after %.2f s more at most; %llu violations\n",
+              static_cast<unsigned long long>(totals.runs), totals.virtual_seconds / 3600,
+              static_cast<unsigned long long>(faults), static_cast<unsigned long long>(totals.counts.views),
+              static_cast<unsigned long long>(totals.counts.leaders),
+              static_cast<unsigned long long>(totals.counts.operations),
+              static_cast<unsigned long long>(totals.counts.commits), in_seconds(totals.counts.to_well),
+              in_seconds(totals.counts.round), static_cast<unsigned long long>(totals.violations));
+  std::printf("clusters by size:");
+  for (const auto& [size, count] : totals.sizes) std::printf(" %zu: %llu", size, static_cast<unsigned long long>(count));
+  std::printf("\n");
+  for (const auto& [kind, count] : totals.counts.faults) {
+    std::printf("  fault %-24s %llu\n", kind.c_str(), static_cast<unsigned long long>(count));
   }
-  return true;
 }
 
-void run_file(const Arguments& arguments, Totals& totals) {
-  std::ifstream file(arguments.file);
-  if (!file) {
-    std::fprintf(stderr, "cannot read %s\n", arguments.file.c_str());
-    std::exit(2);
-  }
-  std::string line;
-  while (std::getline(file, line)) {
-    std::istringstream words(line);
-    Arguments with = arguments;
-    std::uint64_t seed = 0;
-    if (line.empty() || line[0] == '#' || !(words >> with.nodes >> with.seconds >> seed)) continue;
-    run(seed, with, totals);
-  }
+int list() {
+  for (const std::string& kind : NodeCluster::fault_kinds()) std::printf("fault %s\n", kind.c_str());
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  Arguments arguments;
-  if (!parse(argc, argv, arguments)) return 2;
+  const Arguments arguments = parse_arguments(argc, argv, "node", 20);
+  if (arguments.list) return list();
   Totals totals;
-  if (!arguments.file.empty()) {
-    run_file(arguments, totals);
-  } else {
-    for (std::uint64_t seed = arguments.first; seed <= arguments.last; ++seed) {
-      run(seed, arguments, totals);
-      if (!arguments.plant.empty() && totals.violations > 0) break;
-    }
+  for (const SeededRun& each : arguments.runs) {
+    run(each, arguments, totals);
+    if (!arguments.plant.empty() && totals.violations > 0) break;
   }
-  const auto in_seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
-  std::printf("%llu runs of %.2f virtual hours: %llu faults, %llu views, %llu leaders, %llu operations, %llu commits; "
-              "well after %.2f s and all served after %.2f s more at most; %llu violations\n",
-              static_cast<unsigned long long>(totals.runs), totals.virtual_seconds / 3600,
-              static_cast<unsigned long long>(totals.counts.faults), static_cast<unsigned long long>(totals.counts.views),
-              static_cast<unsigned long long>(totals.counts.leaders),
-              static_cast<unsigned long long>(totals.counts.operations),
-              static_cast<unsigned long long>(totals.counts.commits), in_seconds(totals.counts.to_well),
-              in_seconds(totals.counts.round), static_cast<unsigned long long>(totals.violations));
+  const auto begin = std::chrono::steady_clock::now();
+  SeededRun fresh = arguments.pattern;
+  while (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < arguments.for_seconds) {
+    run(fresh, arguments, totals);
+    ++fresh.seed;
+  }
+  if (arguments.for_seconds > 0) {
+    std::printf("seeds %llu-%llu\n", static_cast<unsigned long long>(arguments.pattern.seed),
+                static_cast<unsigned long long>(fresh.seed - 1));
+  }
+  print(totals);
   if (arguments.plant.empty()) return totals.violations == 0 ? 0 : 1;
   if (totals.violations > 0) return 0;
   std::fprintf(stderr, "the planted bug %s was not noticed\n", arguments.plant.c_str());

@@ -51,10 +51,7 @@ void SimNetwork::queue(Pnn from, Pnn to, Message message) {
     return retry(from, to);
   }
   if (quality.loss_percent > 0 && world_.random().below(2000) < quality.loss_percent) {
-    // The connection breaks: this one, some of what is under way and what is sent until the next one are lost.
-    if (!d.in_flight.empty()) d.in_flight.resize(world_.random().below(d.in_flight.size() + 1));
-    d.broken_until = world_.now() + world_.random().up_to(milliseconds(100));
-    return watch_counts(from, to);
+    return break_connection(from, to);  // this message goes with it
   }
   fly(from, to, std::move(message));
 }
@@ -88,6 +85,11 @@ void SimNetwork::arrive(Pnn from, Pnn to) {
   }
   const Message message = std::move(d.in_flight.front());
   d.in_flight.pop_front();
+  receive(from, to, message);
+}
+
+void SimNetwork::receive(Pnn from, Pnn to, const Message& message) {
+  Direction& d = direction(from, to);
   if (!processes_[to].up || message.from_life < d.from_life) return;
   bool gap = false;
   if (message.from_life > d.from_life) {
@@ -150,6 +152,25 @@ void SimNetwork::forget(Pnn from, Pnn to) {
   counts.session = d.session;
   counts.counts_only = true;
   queue(from, to, std::move(counts));
+}
+
+void SimNetwork::break_connection(Pnn from, Pnn to) {
+  Direction& d = direction(from, to);
+  if (!d.in_flight.empty()) d.in_flight.resize(world_.random().below(d.in_flight.size() + 1));
+  d.broken_until = world_.now() + world_.random().up_to(milliseconds(100));
+  watch_counts(from, to);
+}
+
+void SimNetwork::connect_twice(Pnn from, Pnn to) {
+  Direction& d = direction(from, to);
+  std::deque<Message> old = std::move(d.in_flight);
+  d.in_flight.clear();
+  for (Message& message : old) {
+    world_.after(world_.random().up_to(milliseconds(50)), [this, from, to, message = std::move(message)] {
+      if (reachable(from, to)) receive(from, to, message);
+    });
+  }
+  forget(from, to);
 }
 
 void SimNetwork::note_life(Pnn from, Pnn to, Incarnation life) {

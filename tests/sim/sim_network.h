@@ -36,6 +36,11 @@ class SimNetwork {
   void send(Pnn from, Pnn to, MessageKind kind, Bytes body);
   // The sender takes the peer for lost: what waits for it is worth nothing.
   void forget(Pnn from, Pnn to);
+  // The connection breaks and is made again: some of what is under way is lost, and what is sent meanwhile.
+  void break_connection(Pnn from, Pnn to);
+  // The sender connects once more before the old connection is gone: what that one still carries arrives late,
+  // behind the first messages of the new one.
+  void connect_twice(Pnn from, Pnn to);
   // The sender has heard of this life of the peer.
   void note_life(Pnn from, Pnn to, Incarnation life);
 
@@ -69,6 +74,7 @@ class SimNetwork {
   void queue(Pnn from, Pnn to, Message message);
   void fly(Pnn from, Pnn to, Message message);
   void arrive(Pnn from, Pnn to);
+  void receive(Pnn from, Pnn to, const Message& message);
   void retry(Pnn from, Pnn to);
   void watch_counts(Pnn from, Pnn to);
   Direction& direction(Pnn from, Pnn to) { return directions_[{from, to}]; }

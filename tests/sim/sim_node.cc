@@ -42,6 +42,7 @@ NodeConfig SimNode::config() {
     config.nodes.push_back({ctdb::v4_address(10, 0, 0, static_cast<std::uint8_t>(i + 1), 4379), false});
   }
   config.control.cluster.voters = config.control.cluster.nodes;
+  if (settings.lock) config.control.cluster.quorum = recovery::QuorumMode::LockVote;
   config.control.timing = settings.timing;
   config.control.flap_guard = false;
   config.control.seed = cluster_.world().random().next();
@@ -81,6 +82,8 @@ void SimNode::start() {
   heart_ = std::make_unique<HeartbeatCore>(pnn_, incarnation_, peers, with.control.timing, local());
   heart_->set_test_hooks(cluster_.settings().heartbeat_hooks);
   heart_ticked_ = local();
+  lock_ = std::make_unique<recovery::ClusterLock>(pnn_, with.control.timing, true);
+  lock_due_ = kNever;
   cluster_.network().process_started(pnn_, incarnation_, cluster_.settings().nodes);
   node_ = std::make_unique<Node>(with, static_cast<NodeEnvironment&>(*this), std::move(state));
   node_->start(local());
@@ -92,6 +95,7 @@ void SimNode::start() {
 void SimNode::stop_daemon(bool machine) {
   if (node_ != nullptr) {
     cluster_.trace(pnn_, machine ? "the machine dies" : "the daemon dies");
+    cluster_.lock().freed_by_death({pnn_, life_});
     ++life_;
     node_.reset();
     // The write under way may or may not have reached the disk; what waited behind it has not.
@@ -251,7 +255,8 @@ void SimNode::gap(Pnn from) {
 
 Duration SimNode::disk_time() {
   Random& random = cluster_.world().random();
-  return slow_disk ? milliseconds(10) + random.up_to(milliseconds(70)) : Duration(200) + random.up_to(milliseconds(5));
+  const Duration hangs = std::max(Duration{0}, Duration(disk_hangs_until - cluster_.world().now()));
+  return hangs + (slow_disk ? milliseconds(10) + random.up_to(milliseconds(70)) : Duration(200) + random.up_to(milliseconds(5)));
 }
 
 void SimNode::persist(std::uint64_t ticket, Bytes state) {
@@ -362,16 +367,123 @@ void SimNode::close_client(ClientId id) {
   disconnect(id);
 }
 
-void SimNode::set_stopped(bool stopped) {
+// ---- the operator, and what happens to the machine ------------------------------------------------------------
+
+void SimNode::operator_says(const ctdb::ReqControl& control) {
   ctdb::Packet packet;
   packet.header.destnode = ctdb::kCurrentNode;
-  ctdb::ReqControl control;
-  control.opcode = stopped ? ctdb::ControlOpcode::StopNode : ctdb::ControlOpcode::ContinueNode;
   packet.body = control;
   const ClientId operator_tool = cluster_.next_client();
   node_->on_client_connect(operator_tool, 1);
   node_->on_client_packet(operator_tool, ctdb::encode_packet(packet));
   node_->on_client_gone(operator_tool);
+}
+
+void SimNode::set_stopped(bool stopped) {
+  ctdb::ReqControl control;
+  control.opcode = stopped ? ctdb::ControlOpcode::StopNode : ctdb::ControlOpcode::ContinueNode;
+  operator_says(control);
+}
+
+void SimNode::ban(std::uint32_t how_many_seconds) {
+  ctdb::ReqControl control;
+  control.opcode = ctdb::ControlOpcode::SetBanState;
+  control.data = ctdb::encode(ctdb::BanState{pnn_, how_many_seconds});
+  operator_says(control);
+}
+
+void SimNode::recover() {
+  ctdb::ReqControl control;
+  control.opcode = ctdb::ControlOpcode::SetRecmode;
+  control.data = ctdb::encode_u32(1);
+  operator_says(control);
+}
+
+void SimNode::lose_disk() {
+  disk_.clear();
+  store_.lose_disk();
+}
+
+bool SimNode::remembers() const {
+  const auto state = recovery::decode_state(disk_);
+  return state && !state->installed.is_none();
+}
+
+// ---- the cluster lock ---------------------------------------------------------------------------------------
+
+void SimNode::try_cluster_lock(const recovery::LockRecord& record) {
+  in_life(cluster_.world().now(), true, [this, record] {
+    lock_event([&](recovery::ClusterLock& lock, Instant now, recovery::LockActions& out) { lock.want(record, now, out); });
+  });
+}
+
+void SimNode::release_cluster_lock() {
+  in_life(cluster_.world().now(), true, [this] {
+    lock_event([](recovery::ClusterLock& lock, Instant now, recovery::LockActions& out) { lock.release(now, out); });
+  });
+}
+
+void SimNode::kill_lock_helper() {
+  if (node_ == nullptr) return;
+  ++lock_helper_;
+  cluster_.lock().let_go({pnn_, life_});
+  in_life(cluster_.world().now(), true, [this] {
+    lock_event([](recovery::ClusterLock& lock, Instant now, recovery::LockActions& out) { lock.on_helper_gone(now, out); });
+  });
+}
+
+void SimNode::lock_event(const LockEvent& event) {
+  recovery::LockActions actions;
+  if (event) event(*lock_, local(), actions);
+  lock_->on_tick(local(), actions);
+  World& world = cluster_.world();
+  const auto soon = [&] { return world.now() + milliseconds(1) + world.random().up_to(milliseconds(10)); };
+  for (const recovery::LockAction& action : actions) {
+    if (std::holds_alternative<recovery::StartHelper>(action)) {
+      in_life(soon(), true, [this, helper = ++lock_helper_] {
+        if (helper != lock_helper_) return;
+        const bool got = cluster_.lock().take({pnn_, life_});
+        cluster_.trace(pnn_, got ? "holds the cluster lock" : "does not get the cluster lock");
+        lock_event([got](recovery::ClusterLock& lock, Instant now, recovery::LockActions& out) {
+          lock.on_helper(got ? '0' : '1', now, out);
+        });
+      });
+    } else if (std::holds_alternative<recovery::StopHelper>(action)) {
+      ++lock_helper_;
+      cluster_.lock().let_go({pnn_, life_});
+    } else {
+      const auto* write = std::get_if<recovery::WriteRegister>(&action);
+      std::optional<Bytes> slot;
+      if (write != nullptr) slot = write->own_slot;
+      in_life(soon(), false, [this, slot = std::move(slot), helper = lock_helper_] { touch_register(slot, helper); });
+    }
+  }
+  const recovery::LockStatus status = lock_->status();
+  turn([&] { node_->on_lock(status); });
+  if (lock_->next_wake() == kNever) return;
+  const Instant due = clock_.when(lock_->next_wake());
+  if (due >= lock_due_) return;
+  lock_due_ = std::max(due, world.now() + Duration(1));
+  in_life(lock_due_, true, [this, at = lock_due_] {
+    if (lock_due_ != at) return;
+    lock_due_ = kNever;
+    lock_event(nullptr);
+  });
+}
+
+void SimNode::touch_register(std::optional<Bytes> slot, std::uint64_t helper) {
+  World& world = cluster_.world();
+  if (cluster_.lock().is_cut(pnn_)) {  // the file system hangs
+    return in_life(world.now() + milliseconds(50), false,
+                   [this, slot = std::move(slot), helper] { touch_register(slot, helper); });
+  }
+  if (slot) cluster_.lock().write(pnn_, *slot);
+  in_life(world.now(), true, [this, helper, slots = cluster_.lock().slots()] {
+    if (helper != lock_helper_) return;
+    lock_event([&slots](recovery::ClusterLock& lock, Instant now, recovery::LockActions& out) {
+      lock.on_register(slots, now, out);
+    });
+  });
 }
 
 double SimNode::wall_clock() const { return std::chrono::duration<double>(local().time_since_epoch()).count(); }

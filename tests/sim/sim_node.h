@@ -18,6 +18,7 @@
 #include "tests/sim/sim_store.h"
 #include "tests/sim/world.h"
 #include "tools/daemon/node.h"
+#include "transport/ctdb_payloads.h"
 
 namespace tdbmesh::sim {
 
@@ -47,6 +48,14 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void fenced_by_supervisor() { gate_until_ = Instant::min(); }
   // As `tdbmesh stop` and `tdbmesh continue`, in a turn.
   void set_stopped(bool stopped);
+  void ban(std::uint32_t how_many_seconds);
+  void recover();
+  void kill_lock_helper();
+  // While the machine is off: what it had on its disk is gone.
+  void lose_disk();
+  // It is on the disk that this node has installed a view.
+  [[nodiscard]] bool remembers() const;
+  [[nodiscard]] std::uint64_t life() const { return life_; }
   // One event for the node, in a turn of its own; for faults. Ignored while it is down.
   void in_turn_soon(Duration delay, std::function<void()> event);
 
@@ -63,6 +72,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   Instant stalled_until{};  // its event loop alone
   Instant frozen_until{};   // the machine
   bool slow_disk = false;
+  Instant disk_hangs_until{};
   bool report_unwritten = false;  // planted: changes are reported durable and not made
 
   // Runs in this life of the daemon: later if it is paused, never if that life is over.
@@ -82,9 +92,9 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void wait_chain(DatabaseId database, Bytes key) override;
   void send_to_client(ClientId client, Bytes packet) override;
   void close_client(ClientId client) override;
-  void try_cluster_lock(const recovery::LockRecord&) override {}
-  void release_cluster_lock() override {}
   void run_event(std::uint64_t ticket, EventRequest request, Duration limit) override;
+  void try_cluster_lock(const recovery::LockRecord& record) override;
+  void release_cluster_lock() override;
   bool process_exists(std::int32_t) const override { return true; }
   double wall_clock() const override;
   void log(LogLevel level, const std::string& text) override;
@@ -106,6 +116,10 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void flush_commits();
   [[nodiscard]] Duration disk_time();
   void look_at_chains();
+  void operator_says(const ctdb::ReqControl& control);
+  using LockEvent = std::function<void(recovery::ClusterLock&, Instant, recovery::LockActions&)>;
+  void lock_event(const LockEvent& event);
+  void touch_register(std::optional<Bytes> slot, std::uint64_t helper);
 
   NodeCluster& cluster_;
   Pnn pnn_;
@@ -114,6 +128,9 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   std::uint64_t store_life_ = 0;
   std::unique_ptr<Node> node_;
   std::unique_ptr<HeartbeatCore> heart_;
+  std::unique_ptr<recovery::ClusterLock> lock_;
+  std::uint64_t lock_helper_ = 0;
+  Instant lock_due_ = kNever;
   Incarnation incarnation_ = 0;
   std::uint64_t life_ = 0;
   std::uint64_t turns_ = 0;

@@ -69,6 +69,11 @@ void SimStore::crash(std::size_t already_durable) {
   memory_.crash(already_durable);
 }
 
+void SimStore::lose_disk() {
+  crash(0);
+  memory_.lose_disk();
+}
+
 std::optional<StoredRecord> SimStore::look(DatabaseId id, BytesView key) {
   const MemoryDatabase* database = memory_.find(id);
   if (database == nullptr) return std::nullopt;

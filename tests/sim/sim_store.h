@@ -30,6 +30,8 @@ class SimStore final : public DatabaseStore {
   // As clients and checkers see it. Pointers die with crash().
   [[nodiscard]] MemoryStore& memory() { return memory_; }
   void crash(std::size_t already_durable);
+  // A new disk: persistent databases are gone as well.
+  void lose_disk();
   // Without the faults of the store.
   [[nodiscard]] std::optional<StoredRecord> look(DatabaseId id, BytesView key);
 
