@@ -1,0 +1,154 @@
+#!/usr/bin/python3 -B
+"""Three nodes serve one folder: what a client does through one node binds the clients of the others, and what dies lets go."""
+import os
+import signal
+
+from lab import main, wait_for
+from samba_lab import SambaScenario
+from smb2_client import (DELETE, DELETE_ON_CLOSE, DIRECTORY, LEASE_H, LEASE_R, LEASE_W, LOCK_EXCLUSIVE, LOCK_SHARED, LOCK_FAIL,
+                         OPEN, OPLOCK_BATCH, OPLOCK_II, READ, SHARE_NONE, WRITE, Refused)
+
+
+class Coherence(SambaScenario):
+    def refused(self, why, call, *arguments, **options):
+        with self.assertRaises(Refused) as caught:
+            call(*arguments, **options)
+        self.assertEqual(caught.exception.name, why)
+
+    def opens_at_last(self, session, name, **how):
+        def attempt():
+            try:
+                return session.create(name, **how)
+            except Refused as error:
+                self.assertEqual(error.name, 'SHARING_VIOLATION')
+                return None
+        return wait_for(attempt, '%s to be free' % name)
+
+    def test_an_exclusive_open_on_one_node_refuses_the_second_on_another(self):
+        a, b, c = (self.connect(number) for number in range(3))
+        file = a.create('exclusive', access=READ | WRITE, share=SHARE_NONE)
+        self.refused('SHARING_VIOLATION', b.create, 'exclusive')
+        self.refused('SHARING_VIOLATION', c.create, 'exclusive', access=WRITE)
+        a.close(file)
+        c.create('exclusive', share=SHARE_NONE)
+        self.refused('SHARING_VIOLATION', a.create, 'exclusive')
+
+    def test_byte_range_locks_hold_between_nodes(self):
+        a, b = self.connect(0), self.connect(1)
+        mine, theirs = (smb.create('ranges', access=READ | WRITE) for smb in (a, b))
+        a.write(mine, bytes(200))
+        a.lock(mine, 10, 10)
+        self.refused('LOCK_NOT_GRANTED', b.lock, theirs, 15, 10)
+        self.refused('LOCK_NOT_GRANTED', b.lock, theirs, 19, 1, LOCK_SHARED | LOCK_FAIL)
+        self.refused('FILE_LOCK_CONFLICT', b.write, theirs, b'x', 12)
+        self.refused('FILE_LOCK_CONFLICT', b.read, theirs, 5, 8)
+        b.lock(theirs, 20, 10)
+        a.unlock(mine, 10, 10)
+        b.lock(theirs, 10, 10)
+        self.refused('LOCK_NOT_GRANTED', a.lock, mine, 25, 1)
+        b.close(theirs)
+        a.lock(mine, 0, 100)
+
+    def test_a_waiting_lock_is_granted_when_another_node_unlocks(self):
+        a, b = self.connect(2), self.connect(1)
+        mine, theirs = (smb.create('waiting', access=READ | WRITE) for smb in (a, b))
+        a.lock(mine, 0, 10)
+        waiting = b.post_lock(theirs, 5, 10, LOCK_EXCLUSIVE)
+        b.wait_until_pending(waiting)
+        a.unlock(mine, 0, 10)
+        b.wait_for_reply(waiting)
+        self.refused('LOCK_NOT_GRANTED', a.lock, mine, 5, 1)
+
+    def test_an_oplock_on_one_node_is_broken_by_an_open_on_another(self):
+        a, b = self.connect(0), self.connect(2)
+        file = a.create('oplock', access=READ | WRITE, oplock=OPLOCK_BATCH)
+        self.assertEqual(a.granted, OPLOCK_BATCH)
+        opening = b.post_create('oplock', access=READ)
+        broken = a.next_break()
+        self.assertEqual(broken, ('oplock', file, OPLOCK_II))
+        a.write(file, b'flushed before the answer')
+        a.acknowledge(broken)
+        theirs = b.finish_create(opening)
+        self.assertEqual(b.read(theirs, 100), b'flushed before the answer')
+
+    def test_a_lease_on_one_node_is_broken_by_an_open_on_another(self):
+        a, b = self.connect(1), self.connect(0)
+        key = os.urandom(16)
+        file = a.create('lease', access=READ | WRITE, lease=(key, LEASE_R | LEASE_H | LEASE_W))
+        self.assertEqual(a.granted, LEASE_R | LEASE_H | LEASE_W)
+        opening = b.post_create('lease', access=READ | WRITE)
+        broken = a.next_break()
+        self.assertEqual(broken, ('lease', key, LEASE_R | LEASE_H))
+        a.acknowledge(broken)
+        theirs = b.finish_create(opening)
+        b.write(theirs, b'other')
+        self.assertEqual(a.next_break(), ('lease', key, 0))
+        self.assertEqual(a.read(file, 10), b'other')
+
+    def test_delete_on_close_waits_for_the_last_handle_on_any_node(self):
+        a, b, c = (self.connect(number) for number in range(3))
+        mine = a.create('doomed', access=READ | DELETE, options=DELETE_ON_CLOSE)
+        theirs = b.create('doomed', access=READ)
+        a.close(mine)
+        self.refused('DELETE_PENDING', c.create, 'doomed', disposition=OPEN)
+        b.close(theirs)
+        self.refused('NOT_FOUND', c.create, 'doomed', disposition=OPEN)
+
+    def test_a_folder_with_a_file_open_on_another_node_is_not_renamed(self):
+        a, b = self.connect(0), self.connect(1)
+        folder = a.create('folder', access=READ | DELETE, options=DIRECTORY)
+        inside = b.create('folder\\inside', access=READ | WRITE)
+        self.refused('ACCESS_DENIED', a.rename, folder, 'moved')
+        b.close(inside)
+        a.rename(folder, 'moved')
+        b.create('moved\\inside', access=READ, disposition=OPEN)
+        self.refused('PATH_NOT_FOUND', b.create, 'folder\\inside', disposition=OPEN)
+
+    def test_a_change_on_one_node_notifies_the_watchers_of_the_others(self):
+        a, b, c = (self.connect(number) for number in range(3))
+        folder = a.create('watched', access=READ, options=DIRECTORY)
+        watches = [(a, a.post_notify(folder)),
+                   (b, b.post_notify(b.create('watched', access=READ, options=DIRECTORY)))]
+        for smb, number in watches:
+            smb.wait_until_pending(number)
+        # notifyd tells the other nodes once a second who watches what: changes until everybody has heard of one
+        heard = set()
+        for attempt in range(60):
+            name = 'watched\\new-%d' % attempt
+            c.close(c.create(name, access=READ | WRITE))
+            for index, (smb, number) in enumerate(watches):
+                if index not in heard and self.readable(smb):
+                    action, what = smb.notified(number)[0]
+                    self.assertEqual((action, what[:4]), (1, 'new-'))
+                    heard.add(index)
+            if len(heard) == 2:
+                return
+        self.fail('not all watchers heard of 60 new files: %s' % heard)
+
+    @staticmethod
+    def readable(session):
+        import select
+        return bool(select.select([session.connection], [], [], 0.5)[0])
+
+    def test_an_smbd_killed_hard_leaves_no_lock_behind(self):
+        a, b = self.connect(0), self.connect(1)
+        file = a.create('left-behind', access=READ | WRITE, share=SHARE_NONE)
+        a.lock(file, 0, 10)
+        self.refused('SHARING_VIOLATION', b.create, 'left-behind')
+        os.kill(self.session_pid(0), signal.SIGKILL)
+        theirs = self.opens_at_last(b, 'left-behind', access=READ | WRITE)
+        b.lock(theirs, 0, 10)
+        self.assertNotRegex(self.nodes[2].samba(['smbstatus', '-L']).stdout, r'(?m)^0:\d+\s.*left-behind')
+
+    def test_a_dead_node_leaves_no_lock_behind(self):
+        a, b = self.connect(2), self.connect(0)
+        file = a.create('node-gone', access=READ | WRITE, share=SHARE_NONE)
+        a.lock(file, 0, 10)
+        self.refused('SHARING_VIOLATION', b.create, 'node-gone')
+        self.nodes[2].kill_daemon()
+        theirs = self.opens_at_last(b, 'node-gone', access=READ | WRITE)
+        b.lock(theirs, 0, 10)
+
+
+if __name__ == '__main__':
+    main()

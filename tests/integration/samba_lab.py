@@ -1,0 +1,130 @@
+"""smbd, nmbd and winbindd on all nodes of a lab, and clients on a host of their own in the lab's network."""
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+from lab import NETWORK, PASSWORD, LabError, Scenario, wait_for
+from smb2_client import Smb2
+
+SERVICES = ('winbindd', 'smbd', 'nmbd')
+CLIENT = NETWORK % 250
+USER = 'jo'
+SHARE = 'share'
+_CLONE_NEWNET = 0x40000000
+
+
+def socket_to(lab, address, port):
+    """A socket that was made in the lab's network, connected. It stays there whoever uses it."""
+    made = []
+
+    def connect():
+        with open('/proc/%d/ns/net' % lab.switch.init) as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
+                made.append(OSError(ctypes.get_errno(), 'setns'))
+                return
+        try:
+            made.append(socket.create_connection((address, port), 20))
+        except OSError as error:
+            made.append(error)
+    thread = threading.Thread(target=connect)       # a namespace belongs to a thread: this one ends with it
+    thread.start()
+    thread.join()
+    if isinstance(made[0], OSError):
+        raise made[0]
+    return made[0]
+
+
+def answers(lab, node):
+    try:
+        socket_to(lab, node.address, 445).close()
+        return True
+    except OSError:
+        return False
+
+
+def start_services(lab, nodes):
+    """Starts what does not run, and waits until it serves."""
+    for node in nodes:
+        for service in SERVICES:
+            if not node.pids(service):
+                node.samba([service, '-D'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for node in nodes:
+        wait_for(lambda: answers(lab, node), 'smbd of node %d to listen' % node.number)
+        wait_for(lambda: node.samba(['wbinfo', '-p'], check=False).returncode == 0, 'winbindd of node %d' % node.number)
+
+
+def stop_services(nodes, which=signal.SIGTERM):
+    for node in nodes:
+        for service in SERVICES:
+            try:
+                os.kill(min(node.pids(service)), which)
+            except (ValueError, ProcessLookupError):
+                pass
+    for node in nodes:
+        wait_for(lambda: not samba_processes(node), lambda: 'Samba of node %d to end: %s' % (
+            node.number, samba_processes(node)))
+
+
+def samba_processes(node):
+    return [pid for name in SERVICES + ('samba-dcerpcd', 'smbd-notifyd', 'cleanupd') for pid in node.pids(name)]
+
+
+class SambaScenario(Scenario):
+    """All services run on all nodes before each test. self.connect(K) is a client session on node K."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        lab = cls.lab
+        lab.in_switch('ip', 'addr', 'add', CLIENT + '/24', 'dev', 'lan')
+        os.chmod(os.path.join(lab.work, 'shared', 'share'), 0o777)
+        lab.wait_all_ok()
+        lab.add_unix_users([USER])
+        first = lab.nodes[0]
+        first.samba(['pdbedit', '-a', '-t', '-u', USER], input='%s\n%s\n' % (PASSWORD, PASSWORD))
+        first.samba(['net', 'conf', 'addshare', SHARE, '/srv/share', 'writeable=y', 'guest_ok=n'])
+        # else smbd looks only at its own open files when a folder is renamed, on CTDB as here
+        first.samba(['net', 'conf', 'setparm', SHARE, 'strict rename', 'yes'])
+        listed = first.samba(['pdbedit', '-L', '-w', '-u', USER]).stdout
+        cls.nt_hash = re.search(r'^%s:\d+:[^:]*:([0-9A-F]{32}):' % USER, listed, re.M).group(1)
+
+    def setUp(self):
+        super().setUp()
+        start_services(self.lab, self.nodes)
+        self.sessions = []
+        self.addCleanup(lambda: [session.hang_up() for session in self.sessions])
+
+    def connect(self, number):
+        session = Smb2(socket_to(self.lab, self.nodes[number].address, 445), USER, self.nt_hash)
+        self.sessions.append(session)
+        session.tree('\\\\%s\\%s' % (self.nodes[number].address, SHARE))
+        return session
+
+    def smbclient(self, number, commands, user=USER, password=PASSWORD, check=True):
+        """smbclient on the clients' host, logged in on node `number`."""
+        command = ['smbclient', '-s', '/dev/null', '-U', '%s%%%s' % (user, password), '-c', commands,
+                   '//%s/%s' % (self.nodes[number].address, SHARE)]
+        done = subprocess.run(self.lab.switch.enter(command), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              timeout=120)
+        if check and done.returncode:
+            raise LabError('%s: %s%s' % (commands, done.stdout, done.stderr))
+        return done
+
+    def main_pid(self, number, service='smbd'):
+        return min(self.nodes[number].pids(service))
+
+    def session_pid(self, number):
+        """The smbd of the session on node `number`, if that is the only one there; as seen from outside."""
+        parent = self.main_pid(number)
+        status = self.nodes[number].samba(['smbstatus', '-p']).stdout
+        inside = re.findall(r'^%d:(\d+)\s' % number, status, re.M) or re.findall(r'^(\d+)\s+%s' % USER, status, re.M)
+        for pid in self.nodes[number].pids('smbd'):
+            with open('/proc/%d/status' % pid) as text:
+                in_namespace = re.search(r'^NSpid:.*\t(\d+)$', text.read(), re.M).group(1)
+            if in_namespace in inside and pid != parent:
+                return pid
+        raise LabError('no session on node %d: %s' % (number, status))
