@@ -141,4 +141,21 @@ bool GateView::wait_open(std::chrono::milliseconds timeout, const std::function<
   }
 }
 
+Result<bool> close_gate_of(const std::string& path, int daemon_pid) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return system_failure("cannot open " + path);
+  void* map = ::mmap(nullptr, kGateSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  ::close(fd);
+  if (map == MAP_FAILED) return system_failure("cannot map " + path);
+  auto* file = static_cast<GateFile*>(map);
+  // The next daemon writes its pid after it has closed the gate. Whatever it opens later differs from what was read
+  // here before its pid was looked at, so the exchange below cannot hit it.
+  std::uint64_t seen = file->open_until.load();
+  const int pid = file->daemon_pid.load();
+  const bool ours = pid == daemon_pid || pid == 0;
+  if (ours && file->open_until.compare_exchange_strong(seen, 0)) file->changes.fetch_add(1);
+  ::munmap(map, kGateSize);
+  return ours;
+}
+
 }  // namespace tdbmesh

@@ -61,6 +61,7 @@ class GateView {
   GateView& operator=(const GateView&) = delete;
 
   [[nodiscard]] bool is_open() const { return gate_now() < file_->open_until.load(); }  // about 30 ns
+  [[nodiscard]] std::uint64_t open_until() const { return file_->open_until.load(); }
   [[nodiscard]] std::uint64_t generation() const { return file_->generation.load(); }
   // Is a daemon's lock on the file? One system call.
   [[nodiscard]] bool daemon_alive() const;
@@ -75,5 +76,9 @@ class GateView {
   int fd_ = -1;
   const GateFile* file_ = nullptr;
 };
+
+// Closes the gate that a dead daemon left open. True: it is closed and no other daemon has it. False: another daemon
+// than `daemon_pid` uses it by now, and it was left alone. For the supervisor.
+[[nodiscard]] Result<bool> close_gate_of(const std::string& path, int daemon_pid);
 
 }  // namespace tdbmesh

@@ -7,6 +7,9 @@ namespace tdbmesh::recovery {
 
 void Membership::update(const HeartbeatTable& table) {
   table_ = table;
+  for (const PeerHeartbeats& peer : table.peers) {
+    if (peer.fenced != 0) note_fenced(peer.pnn, peer.fenced);
+  }
   std::erase_if(resets_, [&](const auto& item) {
     const PeerHeartbeats* peer = table_.peer(item.first);
     return peer == nullptr || peer->incarnation != item.second.incarnation || peer->heartbeat_seq > item.second.seq;

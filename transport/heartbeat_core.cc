@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::uint64_t kHeartbeatKind = 1;
 constexpr std::uint64_t kAnswerKind = 2;
+constexpr std::uint64_t kFencedKind = 3;
 constexpr std::int64_t kMaxMicros = std::int64_t{1} << 56;  // 2000 years: keeps sums of times in range
 
 std::uint64_t micros(Duration d) { return d.count() < 0 ? 0 : static_cast<std::uint64_t>(d.count()); }
@@ -51,6 +52,14 @@ Bytes encode(const HeartbeatAnswer& m) {
   Packer out;
   out.array(10).u64(kHeartbeatVersion).u64(kAnswerKind).pnn(m.from).u64(m.incarnation).u64(m.asker).u64(m.seq);
   out.u64(micros(m.sent.time_since_epoch())).u64(m.term).flag(m.supported).flag(m.follows);
+  return std::move(out).take();
+}
+
+Bytes encode(const Fenced& m) {
+  Packer out;
+  // As long as the others, so that one check of the count does for all.
+  out.array(10).u64(kHeartbeatVersion).u64(kFencedKind).pnn(m.from).u64(m.incarnation);
+  for (int reserved = 0; reserved < 6; ++reserved) out.u64(0);
   return std::move(out).take();
 }
 
@@ -108,6 +117,12 @@ Result<HeartbeatPacket> decode_heartbeat_packet(BytesView bytes) {
     m.supported = in.flag();
     m.follows = in.flag();
     packet.answer = m;
+  } else if (kind == kFencedKind) {
+    Fenced m;
+    m.from = in.pnn();
+    m.incarnation = in.u64();
+    for (int reserved = 0; reserved < 6; ++reserved) (void)in.u64();
+    packet.fenced = m;
   } else {
     in.fail();
   }
@@ -287,6 +302,18 @@ bool HeartbeatCore::on_bytes(Pnn from, BytesView bytes, Instant now, std::vector
     }
     return on_heartbeat(peer, std::move(*packet->heartbeat), now, out);
   }
+  if (packet->fenced) {
+    // The word of the node's own supervisor, on an authenticated connection. Of a life before the present one it
+    // says nothing new.
+    const Fenced& m = *packet->fenced;
+    if (m.from != from || m.incarnation == 0) {
+      ++malformed_;
+      return false;
+    }
+    if (m.incarnation < peer.seen.incarnation || m.incarnation <= peer.seen.fenced) return false;
+    peer.seen.fenced = m.incarnation;
+    return true;
+  }
   if (packet->answer->from != from) {
     ++malformed_;
     return false;
@@ -300,7 +327,9 @@ bool HeartbeatCore::on_heartbeat(Peer& peer, Heartbeat m, Instant now, std::vect
   const bool new_life = m.incarnation != seen.incarnation;
   if (new_life) {
     const Instant last_supported = seen.last_supported;  // counts for every life: the fence needs it
+    const Incarnation fenced = seen.fenced;
     seen = PeerHeartbeats{};
+    seen.fenced = fenced;
     seen.pnn = m.from;
     seen.incarnation = m.incarnation;
     seen.last_supported = last_supported;

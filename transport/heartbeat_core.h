@@ -87,12 +87,21 @@ struct HeartbeatAnswer {
   friend bool operator==(const HeartbeatAnswer&, const HeartbeatAnswer&) = default;
 };
 
+// From a node's supervisor: this life of the daemon has ended, its gate is closed and its addresses are dropped.
+struct Fenced {
+  Pnn from = kNoPnn;
+  Incarnation incarnation = 0;
+  friend bool operator==(const Fenced&, const Fenced&) = default;
+};
+
 [[nodiscard]] Bytes encode(const Heartbeat& message);
 [[nodiscard]] Bytes encode(const HeartbeatAnswer& message);
-// Exactly one of the two; Malformed for everything else.
+[[nodiscard]] Bytes encode(const Fenced& message);
+// Exactly one of the three; Malformed for everything else.
 struct HeartbeatPacket {
   std::optional<Heartbeat> heartbeat;
   std::optional<HeartbeatAnswer> answer;
+  std::optional<Fenced> fenced;
 };
 [[nodiscard]] Result<HeartbeatPacket> decode_heartbeat_packet(BytesView bytes);
 
@@ -126,6 +135,7 @@ struct PeerHeartbeats {
   Instant last_supported{};      // newest support this node gave to any life of the peer
   Instant last_followed = Instant::min();  // send time of the newest own heartbeat that it says it follows
   std::uint64_t term = 0;        // highest it has said, answers included
+  Incarnation fenced = 0;        // newest life that its supervisor has reported dead
   bool hears_me = false;
   std::vector<Pnn> hears;
   bool stalled = false;

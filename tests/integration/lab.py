@@ -147,6 +147,7 @@ class Flavour:
 
 class Tdbmesh(Flavour):
     name = 'tdbmesh'
+    helpers = ('tdbmesh-supervisor',)   # ends when it has told the others of the daemon's end
 
     def start_command(self):
         return [BIN + '/tdbmeshd', '--config-dir', self.config_dir, '--state-dir', self.state_dir,

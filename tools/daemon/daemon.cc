@@ -17,6 +17,7 @@
 #include "db/commit_worker_thread.h"
 #include "db/gate.h"
 #include "db/lmdb_store.h"
+#include "ipfailover/address_shell.h"
 #include "recovery/cluster_lock_keeper.h"
 #include "recovery/state_file.h"
 #include "tools/daemon/node.h"
@@ -49,6 +50,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
     if (gate_) gate_->close();
     lock_.reset();
     node_.reset();
+    addresses_.reset();
     mesh_.reset();
     server_.reset();
     if (signal_fd_ >= 0) ::close(signal_fd_);
@@ -95,6 +97,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
     clock_gettime(CLOCK_REALTIME, &t);
     return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) / 1e9;
   }
+  ipfailover::AddressKernel* address_kernel() override { return addresses_.get(); }
   void log(LogLevel level, const std::string& text) override { setup_.log(level, text); }
   void set_debug_level(std::int32_t level) override { setup_.set_debug_level(level); }
   void exit() override { loop_->stop(); }
@@ -145,6 +148,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   }
   void tell_mesh(const HeartbeatTable& table);
   Result<Incarnation> begin_incarnation(recovery::PersistedState& state);
+  Result<void> start_supervisor(Incarnation incarnation);
   Result<void> write_pid_file();
   void remove_pid_file() const;
   Result<void> watch_parts();
@@ -160,6 +164,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   std::unique_ptr<LmdbStore> store_;
   std::unique_ptr<CommitWorkerThread> worker_;
   std::unique_ptr<ChainWaiter> chain_waiter_;
+  std::unique_ptr<ipfailover::AddressShell> addresses_;
   std::unique_ptr<HeartbeatThread> heartbeats_;
   std::unique_ptr<ZmqMesh> mesh_;
   std::unique_ptr<Node> node_;
@@ -214,6 +219,7 @@ Result<void> Daemon::Impl::start() {
   if (!link) return tl::unexpected<Error>(link.error());
   mesh_ = std::move(*link);
 
+  if (Result<void> done = start_supervisor(*incarnation); !done) return done;
   node_ = std::make_unique<Node>(setup_.node, *this, std::move(state));
 
   // From here on the others hear this node; node_->start() says what it is in the same breath. The databases
@@ -272,6 +278,37 @@ Result<Incarnation> Daemon::Impl::begin_incarnation(recovery::PersistedState& st
   ++state.incarnation;
   if (Result<void> written = state_->write_now(encode(state)); !written) return tl::unexpected<Error>(written.error());
   return state.incarnation;
+}
+
+// Before anything is heard of this node: from here on its end is seen and told.
+Result<void> Daemon::Impl::start_supervisor(Incarnation incarnation) {
+  ipfailover::AddressShellSettings settings;
+  ipfailover::supervisor::Setup& told = settings.setup;
+  told.self = setup_.node.self();
+  told.incarnation = incarnation;
+  told.address = setup_.address;
+  told.port = static_cast<std::uint16_t>(setup_.port + 1);
+  told.peers = setup_.peers;
+  told.key = setup_.key;
+  told.gate_path = setup_.gate_path;
+  told.daemon_pid = ::getpid();
+  const Timing& timing = setup_.node.control.timing;
+  // Longer than the lease, or a late renewal would cost an address that is still ours.
+  told.lifetime = 1 + static_cast<std::uint32_t>(timing.lease / seconds(1));
+  told.drop_allowance = timing.drop_allowance;
+  told.announce_after = ipfailover::default_announcements();
+  settings.supervisor_path = setup_.supervisor_path;
+  settings.realtime = setup_.realtime;
+  settings.on_event = [this](const ipfailover::KernelEvent& event) {
+    in_turn([&] { node_->on_kernel(event); });
+  };
+  settings.log = [this](bool warning, const std::string& text) {
+    log(warning ? LogLevel::Warning : LogLevel::Info, text);
+  };
+  auto shell = ipfailover::AddressShell::create(*loop_, std::move(settings));
+  if (!shell) return tl::unexpected<Error>(shell.error());
+  addresses_ = std::move(*shell);
+  return {};
 }
 
 Result<void> Daemon::Impl::write_pid_file() {

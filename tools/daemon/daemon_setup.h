@@ -26,6 +26,7 @@ struct DaemonSetup {
   std::string gate_path;
   std::string lock_helper_path;
   std::string lock_register;  // file; empty: the lock file itself, or none
+  std::string supervisor_path;
   std::string state_path;
   std::string volatile_dir;
   std::string persistent_dir;

@@ -30,11 +30,11 @@ recovery::QuorumMode quorum_mode(const Config& config, std::size_t nodes) {
 }
 
 // Beside the daemon in a build tree, in libexec when installed.
-std::string lock_helper_path() {
+std::string helper_path(const std::string& name) {
   std::error_code ignored;
   const auto own = std::filesystem::read_symlink("/proc/self/exe", ignored);
-  const auto beside = own.parent_path() / "tdbmesh-lock-helper";
-  return std::filesystem::exists(beside, ignored) ? beside.string() : TDBMESH_LIBEXECDIR "/tdbmesh-lock-helper";
+  const auto beside = own.parent_path() / name;
+  return std::filesystem::exists(beside, ignored) ? beside.string() : TDBMESH_LIBEXECDIR "/" + name;
 }
 
 }  // namespace
@@ -84,8 +84,9 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   setup.realtime = config.realtime_scheduling;
   setup.socket_path = config.paths.runtime_dir + "/ctdbd.socket";
   setup.pid_path = config.paths.runtime_dir + "/ctdbd.pid";
-  setup.lock_helper_path = lock_helper_path();
   if (is_command(config.cluster_lock) && config.lock_register != "none") setup.lock_register = config.lock_register;
+  setup.lock_helper_path = helper_path("tdbmesh-lock-helper");
+  setup.supervisor_path = helper_path("tdbmesh-supervisor");
   setup.gate_path = config.paths.runtime_dir + "/gate";
   setup.state_path = config.paths.state_dir + "/node.state";
   setup.volatile_dir = config.volatile_dir;

@@ -179,5 +179,37 @@ TEST(HeartbeatCodec, BytesOfStrangersAreCountedAndIgnored) {
   EXPECT_TRUE(out.empty());
 }
 
+TEST(Heartbeat, ASupervisorsWordEndsALifeAndNoLaterOne) {
+  Pair pair;
+  std::vector<OutgoingHeartbeat> out;
+  pair.exchange(100, 101);
+  EXPECT_TRUE(pair.b.on_bytes(n0, encode(Fenced{n0, 1}), at(110), out)) << "the loop is to look at once";
+  EXPECT_EQ(pair.b.snapshot(at(110)).peer(n0)->fenced, 1u);
+  EXPECT_FALSE(pair.b.on_bytes(n0, encode(Fenced{n0, 1}), at(111), out)) << "no news";
+  // The next life comes up, and an old supervisor's word arrives late.
+  Heartbeat next;
+  next.from = n0;
+  next.incarnation = 2;
+  next.seq = 1;
+  next.sent = at(120);
+  pair.b.on_bytes(n0, encode(next), at(120), out);
+  EXPECT_FALSE(pair.b.on_bytes(n0, encode(Fenced{n0, 1}), at(130), out));
+  const HeartbeatTable table = pair.b.snapshot(at(130));
+  EXPECT_EQ(table.peer(n0)->incarnation, 2u);
+  EXPECT_EQ(table.peer(n0)->fenced, 1u) << "still known: of the life before";
+}
+
+TEST(Heartbeat, NobodySaysOfAnotherThatItIsDead) {
+  Pair pair;
+  std::vector<OutgoingHeartbeat> out;
+  pair.exchange(100, 101);
+  EXPECT_FALSE(pair.b.on_bytes(n0, encode(Fenced{n1, 1}), at(110), out));
+  EXPECT_EQ(pair.b.malformed(), 1u);
+  const Bytes whole = encode(Fenced{n0, 1});
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    EXPECT_FALSE(decode_heartbeat_packet(BytesView(whole).substr(0, size))) << size;
+  }
+}
+
 }  // namespace
 }  // namespace tdbmesh
