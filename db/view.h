@@ -7,6 +7,7 @@
 
 #include "db/base/bytes.h"
 #include "db/base/ids.h"
+#include "db/cluster_config.h"
 
 namespace tdbmesh {
 
@@ -35,7 +36,7 @@ struct View {
   Pnn leader = kNoPnn;
   std::vector<Member> members;  // ascending pnn
   std::vector<Slot> vnnmap;     // size = configured nodes
-  std::uint64_t config_epoch = 0;
+  ClusterConfig config;         // who exists and who votes, from the moment this view is accepted
   std::vector<ChainLink> chain;
 
   [[nodiscard]] const Member* member(Pnn pnn) const {

@@ -121,7 +121,8 @@ using Actions = std::vector<Action>;
 
 struct ControlPlaneConfig {
   Pnn self{};
-  ClusterConfig cluster;        // from the files; a newer persisted configuration wins
+  ClusterConfig cluster;        // from the files; where a view was accepted before, its configuration rules
+                                // and becomes that of the files step by step (reconfiguration.h)
   Timing timing;
   std::uint32_t capabilities = kCapabilityLeader | kCapabilityLmaster;
   bool start_stopped = false;   // begin with the STOPPED flag
@@ -166,6 +167,11 @@ class ControlPlane {
   void request_recovery(Instant now, Actions& out);  // operator: a new view although nothing changed
   void begin_shutdown(Instant now, Actions& out);    // ShutdownReady follows, at the latest after timing.fence()
 
+  // The nodes file was read anew (`reloadnodes`). The leader takes the configuration there step by step, as soon as
+  // all reachable nodes of the file have the same one. Nothing happens, and the reason is returned, if it must not
+  // be taken up.
+  std::string set_files(const ClusterConfig& files, Instant now, Actions& out);
+
   // ---- what the operator and the node's checks set; announced at once ----
   // Own flags among unhealthy, disabled, stopped, banned. Stopping or banning leaves the view in order.
   void set_flags(NodeFlags flags, Instant now, Actions& out);
@@ -184,7 +190,8 @@ class ControlPlane {
   [[nodiscard]] std::uint64_t term() const;
   [[nodiscard]] bool in_recovery() const;            // no view in use, or a view change under way here
   [[nodiscard]] NodeFlags own_flags() const;
-  [[nodiscard]] const ClusterConfig& cluster() const;
+  [[nodiscard]] const ClusterConfig& cluster() const;  // agreed
+  [[nodiscard]] const ClusterConfig& files() const;    // of the nodes file, as read last
   [[nodiscard]] Incarnation incarnation() const;
   // Flags of any configured node as seen from here, DISCONNECTED included.
   [[nodiscard]] NodeFlags flags_of(Pnn pnn) const;
@@ -198,6 +205,7 @@ class ControlPlane {
     bool skip_fence = false;
     bool forget_vote = false;
     bool skip_carriers = false;
+    bool jump_configuration = false;  // all voters at once, without asking the old ones [ce 17]
   };
   void set_test_hooks(const TestHooks& hooks);
 

@@ -2,11 +2,13 @@
 // Inside of ControlPlane, shared by its three sources only: control_plane.cc (events, what is announced, status),
 // control_plane_member.cc (what every node does) and control_plane_leader.cc (what only the leader does).
 
+#include <algorithm>
 #include <deque>
 
 #include "recovery/control_plane.h"
 #include "recovery/election.h"
 #include "recovery/membership.h"
+#include "recovery/reconfiguration.h"
 #include "recovery/view_change.h"
 
 namespace tdbmesh::recovery {
@@ -48,6 +50,7 @@ class ControlPlane::Impl {
   void revoke_and_set_support(const View& view);
   void break_continuity(Generation join);
   void adopt(const View& view);
+  void take(const View& view);  // as the newest accepted
   void on_prepare(Pnn from, const Prepare& m);
   void finish_accept();
   void on_install(Pnn from, const Install& m);
@@ -65,6 +68,9 @@ class ControlPlane::Impl {
   void lose_lead(std::string why);
   void lead();
   void transfer(const std::string& why);
+  void plan_step();
+  [[nodiscard]] ClusterConfig next_config(Generation known) const;
+  void forget(Pnn pnn);
   [[nodiscard]] Instant followed_until() const;  // leader lease
   struct Wanted {
     std::vector<Proposed> members;
@@ -109,6 +115,10 @@ class ControlPlane::Impl {
     return state_.accepted ? state_.accepted->generation : Generation{};
   }
   [[nodiscard]] const ClusterConfig& cluster() const { return state_.config; }
+  [[nodiscard]] const ClusterConfig& files() const { return config_.cluster; }
+  [[nodiscard]] bool stays(Pnn pnn) const {  // also when the files are taken up
+    return std::binary_search(files().nodes.begin(), files().nodes.end(), pnn);
+  }
   [[nodiscard]] Pnn leader() const { return election_.leader(self_); }
 
   // ---- data
@@ -190,6 +200,8 @@ class ControlPlane::Impl {
   // Leading.
   Phase phase_;
   std::uint32_t serial_ = 0;
+  std::optional<ClusterConfig> step_;   // towards the files; goes into the next view
+  std::string config_waits_;            // why there is no next step
   std::string change_why_;              // reason of the change under way
   std::map<Pnn, Incarnation> ready_;    // joined: volatile databases are empty, configuration is ours
   std::map<Pnn, Incarnation> broken_;   // said NeedsJoin

@@ -52,7 +52,13 @@ void ControlPlane::Impl::watch_leader() {
 
 bool ControlPlane::Impl::eligible(Pnn pnn) const {
   const auto& nodes = cluster().nodes;
+  const auto& voters = cluster().voters;
   if (!std::binary_search(nodes.begin(), nodes.end(), pnn)) return false;
+  if (!std::binary_search(voters.begin(), voters.end(), pnn)) return false;
+  // A leader cannot remove itself; one that is to go does not stand while one that stays is heard [ce 22].
+  if (!stays(pnn) && std::any_of(voters.begin(), voters.end(), [&](Pnn v) { return v != pnn && stays(v) && eligible(v); })) {
+    return false;
+  }
   if (pnn == self_) return (capabilities_ & kCapabilityLeader) != 0 && active_self();
   if (!membership_.reachable(pnn, now_) || membership_.leaving(pnn)) return false;
   const Announcement& said = membership_.peer(pnn)->said;
@@ -142,11 +148,16 @@ void ControlPlane::Impl::break_continuity(Generation join) {
   out_->push_back(DropVolatile{++drop_ticket_});
 }
 
+void ControlPlane::Impl::take(const View& view) {
+  state_.accepted = view;
+  if (!view.config.voters.empty()) state_.config = view.config;
+}
+
 // Learned from a voter or from a leader whose view does without this node: it binds as if PREPAREd.
 void ControlPlane::Impl::adopt(const View& view) {
   if (view.generation <= accepted_generation()) return;
   if (election_.leading()) lose_lead("a newer view is known");
-  state_.accepted = view;
+  take(view);
   highest_term_ = std::max(highest_term_, view.generation.term);
   pending_.reset();
   revoke_and_set_support(view);
@@ -184,7 +195,7 @@ void ControlPlane::Impl::on_prepare(Pnn from, const Prepare& m) {
   next.view = view;
   next.member = me != nullptr;
   next.was_voter = state_.voter;
-  state_.accepted = view;
+  take(view);
   revoke_and_set_support(view);
   next.support_serial = support_.serial;
   const bool broken = me == nullptr || anew;
@@ -205,6 +216,13 @@ void ControlPlane::Impl::finish_accept() {
   answer.generation = pending_->view.generation;
   for (const PeerHeartbeats& peer : membership_.table().peers) {
     answer.ages.push_back({peer.pnn, std::max(Duration{0}, Duration(now_ - peer.last_supported))});
+  }
+  // A node that the files no longer have, so that nothing is heard of it: supported at the latest before this life.
+  for (const auto* list : {&cluster().nodes, &cluster().old_nodes}) {
+    for (const Pnn node : *list) {
+      const bool told = std::any_of(answer.ages.begin(), answer.ages.end(), [&](const SupportAge& a) { return a.pnn == node; });
+      if (node != self_ && !told) answer.ages.push_back({node, std::max(Duration{0}, Duration(now_ - started_))});
+    }
   }
   answer.installed = running_;
   answer.persisted_installed = state_.installed;
@@ -278,10 +296,10 @@ void ControlPlane::Impl::ask_for_newer_view() {
 void ControlPlane::Impl::send_join() {
   const Pnn current = leader();
   if (current == kNoPnn || current == self_ || !active_self()) return;
-  if (!running_.is_none() || !volatile_clean_) return;
+  if (!running_.is_none() || !volatile_clean_ || !stays(self_)) return;
   if (joined_at_ != Instant::min() && now_ - joined_at_ < timing_.heartbeat) return;
   joined_at_ = now_;
-  send(current, Join{cluster().epoch, cluster().digest, config_.version});
+  send(current, Join{cluster().epoch, files().digest, config_.version});
 }
 
 void ControlPlane::Impl::run_bump() {

@@ -32,6 +32,12 @@ void Membership::note_fenced(Pnn pnn, Incarnation incarnation) {
 
 void Membership::note_leaving(Pnn pnn, Incarnation incarnation) { leaving_[pnn] = incarnation; }
 
+void Membership::forget(Pnn pnn) {
+  resets_.erase(pnn);
+  fenced_.erase(pnn);
+  leaving_.erase(pnn);
+}
+
 bool Membership::alive(Pnn pnn, Instant now) const {
   if (pnn == self_) return true;
   const PeerHeartbeats* peer = table_.peer(pnn);

@@ -30,6 +30,8 @@ class Membership {
   void note_fenced(Pnn pnn, Incarnation incarnation);
   void note_leaving(Pnn pnn, Incarnation incarnation);
 
+  void forget(Pnn pnn);  // it is removed from the configuration
+
   [[nodiscard]] bool alive(Pnn pnn, Instant now) const;
   [[nodiscard]] bool reachable(Pnn pnn, Instant now) const;
   [[nodiscard]] bool leaving(Pnn pnn) const;
@@ -71,6 +73,7 @@ class FlapGuard {
  public:
   void removed(Pnn pnn, Instant now);
   void member(Pnn pnn, Instant now);
+  void forget(Pnn pnn) { nodes_.erase(pnn); }
   // Until when it must wait; Instant::min() if it need not.
   [[nodiscard]] Instant held_until(Pnn pnn) const;
 

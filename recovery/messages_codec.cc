@@ -296,7 +296,11 @@ std::vector<Pnn> unpack_pnns(Unpacker& in) {
 }
 
 void pack_view(Packer& out, const View& view) {
-  out.array(7).generation(view.generation).pnn(view.leader).u64(view.config_epoch);
+  out.array(13).generation(view.generation).pnn(view.leader).u64(view.config.epoch);
+  out.u64(static_cast<std::uint64_t>(view.config.quorum)).u64(static_cast<std::uint64_t>(view.config.old_quorum));
+  for (const auto* list : {&view.config.nodes, &view.config.voters, &view.config.old_nodes, &view.config.old_voters}) {
+    pack_pnns(out, *list);
+  }
   out.array(view.members.size());
   for (const Member& m : view.members) out.array(4).pnn(m.pnn).u64(m.incarnation).generation(m.join);
   out.array(view.vnnmap.size());
@@ -310,10 +314,18 @@ void pack_view(Packer& out, const View& view) {
 
 View unpack_view(Unpacker& in) {
   View view;
-  expect_array(in, 7);
+  expect_array(in, 13);
   view.generation = in.generation();
   view.leader = in.pnn();
-  view.config_epoch = in.u64();
+  view.config.epoch = in.u64();
+  for (QuorumMode* mode : {&view.config.quorum, &view.config.old_quorum}) {
+    const std::uint64_t said = in.u64();
+    if (said > static_cast<std::uint64_t>(QuorumMode::None)) in.fail();
+    *mode = in.ok() ? static_cast<QuorumMode>(said) : QuorumMode::Majority;
+  }
+  for (auto* list : {&view.config.nodes, &view.config.voters, &view.config.old_nodes, &view.config.old_voters}) {
+    *list = unpack_pnns(in);
+  }
   const std::size_t members = in.array(kMaxNodes);
   for (std::size_t i = 0; i < members && in.ok(); ++i) {
     expect_array(in, 4);

@@ -8,7 +8,7 @@
 namespace tdbmesh::recovery {
 namespace {
 
-constexpr std::uint64_t kStateVersion = 1;
+constexpr std::uint64_t kStateVersion = 2;
 constexpr std::uint64_t kMagic = 0x3174535f6d746474u;  // first eight bytes of a slot
 constexpr std::size_t kSlotHeader = 8 + 8 + 4 + 4;
 

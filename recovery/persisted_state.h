@@ -14,21 +14,8 @@
 
 namespace tdbmesh::recovery {
 
-enum class QuorumMode : std::uint8_t {
-  Majority,  // of the voters
-  LockVote,  // two nodes: the cluster lock is the third vote
-  None,      // must be asked for: two halves both serve
-};
-
-// The agreed configuration: which nodes exist and who votes.
-struct ClusterConfig {
-  std::uint64_t epoch = 0;
-  std::vector<Pnn> nodes;   // configured, not deleted; ascending. Their count is the size of the vnnmap
-  std::vector<Pnn> voters;  // nodes, and the witness if there is one; ascending
-  QuorumMode quorum = QuorumMode::Majority;
-  std::uint64_t digest = 0;  // of the nodes file it came from
-  friend bool operator==(const ClusterConfig&, const ClusterConfig&) = default;
-};
+using tdbmesh::ClusterConfig;
+using tdbmesh::QuorumMode;
 
 struct PersistedState {
   Incarnation incarnation = 0;  // of the life that wrote it; a start uses +1 and writes that before it sends
@@ -37,7 +24,7 @@ struct PersistedState {
   bool voter = false;           // false: fresh (new disk), must not vote beside voters that remember
   std::optional<View> accepted;
   Generation installed;         // newest view this node ever installed
-  ClusterConfig config;
+  ClusterConfig config;         // that of `accepted`; that of the files before there is one
   friend bool operator==(const PersistedState&, const PersistedState&) = default;
 };
 

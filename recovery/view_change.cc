@@ -19,7 +19,8 @@ View propose_view(Generation generation, Pnn leader, const ClusterConfig& config
   View view;
   view.generation = generation;
   view.leader = leader;
-  view.config_epoch = config.epoch;
+  view.config = config;
+  view.config.digest = 0;
   std::set<Pnn> capable;
   for (const Proposed& p : members) {
     const Generation join = continues(base, p) ? base->member(p.pnn)->join : generation;
@@ -51,7 +52,10 @@ Instant fence_passed(const View& view, const ClusterConfig& config, const Report
                      const std::set<Pnn>& fenced, const Timing& timing) {
   Instant passed = Instant::min();
   // Every configured node that is not in the new view, not only those of the last one [ce 7].
-  for (const Pnn node : config.nodes) {
+  // During a change of configuration that includes the nodes that were in it before.
+  std::set<Pnn> all(config.nodes.begin(), config.nodes.end());
+  all.insert(config.old_nodes.begin(), config.old_nodes.end());
+  for (const Pnn node : all) {
     if (view.contains(node) || reports.contains(node) || fenced.contains(node)) continue;
     for (const auto& [reporter, report] : reports) {
       for (const SupportAge& age : report.said.ages) {

@@ -80,6 +80,7 @@ Arguments parse_arguments(int argc, char** argv, const std::string& program, std
   app.add_option("--profile", arguments.pattern.profile, "timing")->check(CLI::IsMember(profiles()));
   app.add_option("--plant", arguments.plant, "with this planted bug: succeeds iff a checker objects, and stops there");
   app.add_option("--only", arguments.only, "only faults of these kinds")->delimiter(',');
+  app.add_flag("--reconfigure", arguments.reconfigure, "five machines, of which 2 to 5 are in the nodes file, which changes");
   app.add_flag("--lock", arguments.lock, "two nodes, the cluster lock is the third vote");
   app.add_flag("--trace", arguments.trace, "all that happens, on stderr");
   app.add_flag("--no-store-faults", no_store_faults, "stores never fail or fill up");
@@ -91,6 +92,7 @@ Arguments parse_arguments(int argc, char** argv, const std::string& program, std
   }
   arguments.store_faults = !no_store_faults;
   if (arguments.lock) arguments.pattern.nodes = 2;
+  if (arguments.reconfigure) arguments.pattern.nodes = 5;
   arguments.pattern.seed = seed == 0 ? 1 : seed;
   if (!file.empty()) {
     read_file(file, program, arguments);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "db/base/match.h"
+#include "recovery/reconfiguration.h"
 
 namespace tdbmesh::sim {
 
@@ -70,6 +71,10 @@ ControlCluster::ControlCluster(std::uint64_t seed, ClusterOptions options) : wor
     node->clock = MachineClock(ppm, seconds(static_cast<std::int64_t>(world_.random().below(1000))));
     nodes_.push_back(std::move(node));
   }
+  const std::size_t first = options_.reconfigure ? std::min<std::size_t>(3, nodes_.size()) : nodes_.size();
+  for (std::size_t i = 0; i < first; ++i) files_.nodes.push_back(nodes_[i]->pnn);
+  files_.voters = files_.nodes;
+  files_.quorum = options_.quorum;
   if (world_.random().chance(2)) lock_freed_after_ = seconds(3);
   for (auto& node : nodes_) {
     Node* n = node.get();
@@ -110,6 +115,8 @@ void ControlCluster::in_life(Node& node, Instant when, bool loop, std::function<
 
 void ControlCluster::start(Node& node) {
   if (node.process) return;
+  // A machine is set up when it is in the nodes file for the first time.
+  if (node.disk.empty() && !in_files(node.pnn)) return;
   ++node.life;
   node.process = true;
   node.paused_until = node.stalled_until = Instant{};
@@ -130,15 +137,13 @@ void ControlCluster::start(Node& node) {
   node.in_flight.reset();
   recovery::ControlPlaneConfig config;
   config.self = node.pnn;
-  for (const auto& other : nodes_) config.cluster.nodes.push_back(other->pnn);
-  config.cluster.voters = config.cluster.nodes;
-  config.cluster.quorum = options_.quorum;
+  config.cluster = files_;
   config.timing = options_.timing;
   config.flap_guard = false;
   config.seed = world_.random().next();
   std::vector<Pnn> peers;
-  for (const Pnn p : config.cluster.nodes) {
-    if (p != node.pnn) peers.push_back(p);
+  for (const auto& other : nodes_) {
+    if (other->pnn != node.pnn) peers.push_back(other->pnn);
   }
   const Instant now = node.local(world_);
   node.heart = std::make_unique<HeartbeatCore>(node.pnn, node.incarnation, peers, options_.timing, now);
@@ -573,6 +578,7 @@ std::string ControlCluster::why_not_well() const {
   const View* first = nullptr;
   int leaders = 0;
   for (const auto& node : nodes_) {
+    if (!in_files(node->pnn)) continue;
     const auto say = [&](const std::string& what) { why += fmt::format("node {}: {}\n", number(node->pnn), what); };
     if (!node->process) {
       say("down");
@@ -585,7 +591,8 @@ std::string ControlCluster::why_not_well() const {
       for (const std::string& reason : node->plane->status_reasons(node->local(world_))) say("  " + reason);
       continue;
     }
-    if (view->members.size() != nodes_.size()) say(fmt::format("{} members", view->members.size()));
+    if (!recovery::agrees(node->plane->cluster(), files_)) say("the nodes file is not taken up");
+    if (view->members.size() != files_.nodes.size()) say(fmt::format("{} members", view->members.size()));
     if (first == nullptr) first = view;
     if (view->generation != first->generation) say("in another view");
     if (node->gate_until <= node->local(world_)) say("gate closed");
@@ -595,6 +602,54 @@ std::string ControlCluster::why_not_well() const {
 }
 
 bool ControlCluster::well() const { return why_not_well().empty(); }
+
+// ---- the nodes file --------------------------------------------------------------------------------------
+
+bool ControlCluster::in_files(Pnn pnn) const {
+  return std::binary_search(files_.nodes.begin(), files_.nodes.end(), pnn);
+}
+
+// One or two machines come or go. Machines that never voted stay a minority, as `reloadnodes` asks for.
+void ControlCluster::change_files() {
+  if (!faults_on_) return;
+  world_.after(milliseconds(500) + world_.random().up_to(seconds(6)), [this] { change_files(); });
+  recovery::ClusterConfig next = files_;
+  for (std::uint64_t i = 0; i <= world_.random().below(2); ++i) {
+    const Pnn which = nodes_[world_.random().below(nodes_.size())]->pnn;
+    const auto at = std::lower_bound(next.nodes.begin(), next.nodes.end(), which);
+    if (at != next.nodes.end() && *at == which) {
+      next.nodes.erase(at);
+    } else {
+      next.nodes.insert(at, which);
+    }
+  }
+  next.voters = next.nodes;
+  if (next.nodes.size() < 2 || next.nodes == files_.nodes || !newest_installed_) return;
+  if (!recovery::objection(newest_installed_->config, next).empty()) return;
+  next.digest = files_.digest + 1;
+  files_ = std::move(next);
+  ++counts_.files;
+  std::string list;
+  for (const Pnn pnn : files_.nodes) list += fmt::format(" {}", number(pnn));
+  trace(*nodes_.front(), "FILES" + list);
+  for (auto& each : nodes_) {
+    if (each->process) {
+      read_files(*each);
+    } else if (in_files(each->pnn) && each->disk.empty()) {
+      world_.after(world_.random().up_to(milliseconds(500)), [this, n = each.get()] { start(*n); });
+    }
+  }
+}
+
+void ControlCluster::read_files(Node& node) {
+  if (node.plane->files().digest == files_.digest) return;
+  in_life(node, world_.now() + world_.random().up_to(milliseconds(100)), true, [this, n = &node] {
+    turn(*n, [&](Actions& out) {
+      const std::string why = n->plane->set_files(files_, n->local(world_), out);
+      if (!why.empty()) trace(*n, "does not take the files: " + why);
+    });
+  });
+}
 
 // ---- faults ---------------------------------------------------------------------------------------------
 
@@ -721,6 +776,7 @@ void ControlCluster::fault() {
 
 bool ControlCluster::run_with_faults(Duration how_long) {
   faults_on_ = true;
+  if (options_.reconfigure) world_.after(seconds(2), [this] { change_files(); });
   const Instant end = world_.now() + how_long;
   fault();
   while (violation_.empty() && world_.now() < end) {
@@ -747,6 +803,10 @@ bool ControlCluster::run_until_well(Duration bound) {
   const Instant begin = world_.now();
   while (violation_.empty() && world_.now() < begin + bound) {
     world_.run_until(world_.now() + milliseconds(10), [this] { check(); });
+    // The operator repeats the command where it was refused.
+    for (auto& each : nodes_) {
+      if (each->process && (world_.now() - begin) % milliseconds(500) == Duration{0}) read_files(*each);
+    }
     if (well()) {
       time_to_well_ = world_.now() - begin;
       return true;

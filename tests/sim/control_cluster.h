@@ -20,6 +20,8 @@ struct ClusterOptions {
   Timing timing;
   recovery::ControlPlane::TestHooks plane_hooks;
   HeartbeatCore::TestHooks heartbeat_hooks;
+  // The nodes file changes every few seconds: 2 to 5 of the machines, of which the first three begin.
+  bool reconfigure = false;
   bool trace = false;
 };
 
@@ -40,6 +42,7 @@ class ControlCluster {
     std::uint64_t leaders = 0;
     std::uint64_t commits = 0;
     std::uint64_t faults = 0;
+    std::uint64_t files = 0;  // nodes files written
   };
   [[nodiscard]] const Counts& counts() const { return counts_; }
   World& world() { return world_; }
@@ -73,6 +76,9 @@ class ControlCluster {
   void commit_write(Node& node, Pnn from, Generation generation, std::uint64_t seqnum, std::uint64_t id);
   void commit_durable(Node& node, Pnn from, Generation generation, std::uint64_t seqnum);
   void fault();
+  void change_files();
+  void read_files(Node& node);
+  [[nodiscard]] bool in_files(Pnn pnn) const;
   void check();
   void check_commits(const Node& node);
   void fail(const std::string& what);
@@ -88,6 +94,7 @@ class ControlCluster {
   Counts counts_;
   Duration time_to_well_{0};
   bool faults_on_ = false;
+  recovery::ClusterConfig files_;  // what stands in the nodes file of every machine
   // The cluster lock: a file system that frees a dead (or unreachable) holder's lock after a while, and a
   // register that takes any write of anybody's own slot, also a late one of a holder that lost the lock.
   std::optional<std::pair<Pnn, std::uint64_t>> lock_holder_;

@@ -30,6 +30,10 @@ bool run(const SeededRun& run, const Arguments& arguments, Totals& totals, std::
   options.nodes = nodes_for(run);
   options.timing = timing_of(run.profile, run.seed);
   options.trace = arguments.trace;
+  if (arguments.reconfigure) {
+    options.nodes = 5;
+    options.reconfigure = true;
+  }
   if (arguments.lock) {
     options.nodes = 2;
     options.quorum = recovery::QuorumMode::LockVote;
@@ -38,6 +42,7 @@ bool run(const SeededRun& run, const Arguments& arguments, Totals& totals, std::
   options.heartbeat_hooks.support_ignores_join = arguments.plant == "support-ignores-join";
   options.plane_hooks.skip_fence = arguments.plant == "skip-fence";
   options.plane_hooks.skip_carriers = arguments.plant == "skip-carriers";
+  options.plane_hooks.jump_configuration = arguments.plant == "jump-configuration";
   options.plane_hooks.forget_vote = arguments.plant == "forget-vote";
   ControlCluster cluster(run.seed, options);
   const bool fine = cluster.run_with_faults(seconds(run.seconds)) &&
@@ -47,6 +52,7 @@ bool run(const SeededRun& run, const Arguments& arguments, Totals& totals, std::
   totals.counts.views += cluster.counts().views;
   totals.counts.leaders += cluster.counts().leaders;
   totals.counts.commits += cluster.counts().commits;
+  totals.counts.files += cluster.counts().files;
   totals.counts.faults += cluster.counts().faults;
   totals.longest = std::max(totals.longest, cluster.time_to_well());
   return fine;
@@ -81,6 +87,7 @@ int main(int argc, char** argv) {
               static_cast<unsigned long long>(totals.counts.views), static_cast<unsigned long long>(totals.counts.leaders),
               static_cast<unsigned long long>(totals.counts.commits), static_cast<unsigned long long>(violations),
               std::chrono::duration<double>(totals.longest).count());
+  if (arguments.reconfigure) std::printf("%llu nodes files\n", static_cast<unsigned long long>(totals.counts.files));
   if (!arguments.plant.empty()) {
     if (violations == 0) std::fprintf(stderr, "the planted bug %s was not noticed\n", arguments.plant.c_str());
     return violations > 0 ? 0 : 1;

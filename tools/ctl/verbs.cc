@@ -45,6 +45,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"sync", Needs::AnyNode, "", "run ip reallocation (deprecated)", run_ipreallocate, false},
     {"ipreallocate", Needs::AnyNode, "", "run ip reallocation", run_ipreallocate, false},
     {"listnodes", Needs::Nothing, "", "list nodes in the cluster", run_listnodes},
+    {"reloadnodes", Needs::AnyNode, "", "take up the changed nodes file on all nodes", run_reloadnodes, false},
     {"wipedb", Needs::OwnNode, "<dbname|dbid>", "wipe the contents of a database.", run_wipedb, false},
     {"leader", Needs::AnyNode, "", "show the pnn of the leader", run_leader},
     {"getreclock", Needs::AnyNode, "", "get cluster lock file", run_getreclock},

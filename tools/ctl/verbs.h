@@ -58,6 +58,7 @@ Outcome<int> run_setdebug(Invocation& in);
 Outcome<int> run_process_exists(Invocation& in);
 Outcome<int> run_getreclock(Invocation& in);
 Outcome<int> run_listnodes(Invocation& in);
+Outcome<int> run_reloadnodes(Invocation& in);
 Outcome<int> run_keygen(Invocation& in);
 // cmd_status.cc
 Outcome<int> run_status(Invocation& in);

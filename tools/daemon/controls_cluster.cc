@@ -40,14 +40,22 @@ void get_node_map(NodeParts& node, const ControlRequest& request) {
 }
 
 void get_nodes_file(NodeParts& node, const ControlRequest& request) {
+  const Result<NodesFile> file = node.env.read_nodes_file();
+  if (!file) return node.services.reply(request.reply, -1, {}, file.error().context);
   ctdb::NodeMap map;
-  for (std::uint32_t i = 0; i < node.config.nodes.size(); ++i) {
-    const ConfiguredNode& configured = node.config.nodes[i];
+  for (std::uint32_t i = 0; i < file->nodes.size(); ++i) {
+    const ConfiguredNode& configured = file->nodes[i];
     ctdb::SockAddr address = configured.deleted ? ctdb::v4_address(0, 0, 0, 0) : configured.address;
     address.port = kNodePort;
     map.nodes.push_back({Pnn{i}, configured.deleted ? kFlagDeleted : NodeFlags{0}, address});
   }
   node.services.reply(request.reply, 0, encode(map));
+}
+
+void reload_nodes_file(NodeParts& node, const ControlRequest& request) {
+  const std::string why = node.services.reload_nodes();
+  if (!why.empty()) node.env.log(LogLevel::Error, "the nodes file is not taken up: " + why);
+  node.services.reply(request.reply, why.empty() ? 0 : -1, {}, why);
 }
 
 void get_vnn_map(NodeParts& node, const ControlRequest& request) {
@@ -184,6 +192,7 @@ void add_cluster_controls(ControlTable& table) {
   table[GetPid] = get_pid;
   table[GetNodeMap] = get_node_map;
   table[GetNodesFile] = get_nodes_file;
+  table[ReloadNodesFile] = reload_nodes_file;
   table[GetVnnMap] = get_vnn_map;
   table[GetRecmode] = get_recmode;
   table[SetRecmode] = set_recmode;

@@ -77,6 +77,16 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   Instant gate_until() const override {
     return Instant{std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(gate_->open_until()))};
   }
+  Result<NodesFile> read_nodes_file() override { return setup_.read_nodes_file(); }
+  void set_peers(const std::vector<PeerAddress>& peers) override {
+    if (peers == setup_.peers) return;
+    setup_.peers = peers;
+    // Not from within the handling of a message of a peer that goes.
+    loop_->defer([this] {
+      mesh_->set_peers(setup_.peers);
+      heartbeats_->set_peers(setup_.peers, loop_->now());
+    });
+  }
   void peer_lost(Pnn peer) override { mesh_->reset_peer(peer); }
   void persist(std::uint64_t ticket, Bytes state) override { state_->write(std::move(state), ticket); }
   void wait_chain(DatabaseId database, Bytes key) override;

@@ -31,6 +31,7 @@ struct DaemonSetup {
   std::string volatile_dir;
   std::string persistent_dir;
 
+  std::function<Result<NodesFile>()> read_nodes_file;
   std::function<void(LogLevel, const std::string&)> log;
   std::function<void(std::int32_t)> set_debug_level;
   std::function<void()> reopen_log;

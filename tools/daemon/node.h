@@ -90,6 +90,10 @@ class Node final : public LinkListener, private NodeServices {
   void run(CommitActions actions) override;
   void run(recovery::Actions actions) override;
 
+  // node_reload.cc
+  [[nodiscard]] std::string reload_nodes() override;
+  void look_at_peers();
+
   // node.cc: turns, links, timers
   bool open_what_is_on_disk();
   void tick_control();
@@ -155,6 +159,7 @@ class Node final : public LinkListener, private NodeServices {
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
   std::set<Pnn> connected_peers_;
+  std::map<Pnn, std::string> removed_nodes_;    // gone from the nodes file, but not yet from the configuration
   bool disk_opened_ = false;                    // all databases found on disk are open
   std::string disk_trouble_;
   std::string reported_disk_;                   // ... as the leader was told

@@ -153,7 +153,10 @@ void Node::carry_out(recovery::Action& action) {
             settling_[a.what.db] = a.what.generation;
             run(commits_.settle(a.what.db, a.what.source, a.what.version, now_));
           },
-          [&](recovery::InstallView& a) { install(a.view); },
+          [&](recovery::InstallView& a) {
+            install(a.view);
+            look_at_peers();
+          },
           [&](recovery::BecameLeader& a) {
             env_.log(LogLevel::Notice, fmt::format("this node is the leader now (term {})", a.term));
           },

@@ -24,6 +24,12 @@ struct ConfiguredAddress {  // a line of public_addresses
   std::vector<std::string> interfaces;
 };
 
+// The nodes file, and what follows from it together with the options.
+struct NodesFile {
+  std::vector<ConfiguredNode> nodes;
+  recovery::ClusterConfig cluster;
+};
+
 struct NodeConfig {
   recovery::ControlPlaneConfig control;
   std::vector<ConfiguredNode> nodes;  // index = pnn

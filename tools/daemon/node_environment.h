@@ -12,9 +12,11 @@
 #include "ipfailover/address_kernel.h"
 #include "ipfailover/event_requests.h"
 #include "recovery/control_plane.h"
+#include "tools/daemon/node_config.h"
 #include "transport/client_id.h"
 #include "transport/heartbeat_core.h"
 #include "transport/link.h"
+#include "transport/peer_address.h"
 
 namespace tdbmesh {
 
@@ -38,6 +40,10 @@ class NodeEnvironment {
   virtual void close_gate() = 0;
   // Open while now < gate_until(). Cheap: asked in every turn.
   [[nodiscard]] virtual Instant gate_until() const = 0;
+  // Reads the nodes file as it is now. Small and local: read at once, when the operator asks.
+  [[nodiscard]] virtual Result<NodesFile> read_nodes_file() { return failure(Fault::Io, "there is no nodes file"); }
+  // Who may connect and is connected to, from now on; this node itself may be among them.
+  virtual void set_peers(const std::vector<PeerAddress>&) {}
   // The peer is disconnected: what is queued for it is worth nothing any more.
   virtual void peer_lost(Pnn peer) = 0;
 

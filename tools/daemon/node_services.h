@@ -40,6 +40,9 @@ class NodeServices {
   // Runs an event's scripts; `done` is called in a later turn (ipfailover/event_requests.h).
   virtual void run_event(EventRequest request, EventDone done) = 0;
 
+  // `reloadnodes`: takes up the nodes file as it is now. Empty, or why not.
+  [[nodiscard]] virtual std::string reload_nodes() = 0;
+
   // Carry out what a core asked for.
   virtual void run(RecordActions actions) = 0;
   virtual void run(CommitActions actions) = 0;

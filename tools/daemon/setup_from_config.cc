@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <random>
+#include <sstream>
 
 #include "db/base/hash.h"
 
@@ -37,20 +39,41 @@ std::string helper_path(const std::string& name) {
   return std::filesystem::exists(beside, ignored) ? beside.string() : TDBMESH_LIBEXECDIR "/" + name;
 }
 
+// The digest stands for all that must be equal on all nodes: the lines, and how votes are counted.
+recovery::ClusterConfig cluster_config(const Config& config, const std::vector<ConfiguredNode>& nodes) {
+  recovery::ClusterConfig cluster;
+  std::string digested;
+  for (std::uint32_t i = 0; i < nodes.size(); ++i) {
+    digested += nodes[i].deleted ? "#\n" : ctdb::to_string(nodes[i].address) + "\n";
+    if (nodes[i].deleted) continue;
+    cluster.nodes.push_back(Pnn{i});
+    cluster.voters.push_back(Pnn{i});
+  }
+  cluster.quorum = quorum_mode(config, cluster.nodes.size());
+  digested += std::to_string(static_cast<int>(cluster.quorum));
+  cluster.digest = ctdb_hash(digested);
+  return cluster;
+}
+
+Result<NodesFile> read_nodes_file(const Config& config) {
+  const std::string path = config.paths.config_dir + "/nodes";
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  if (!file) return failure(Fault::Io, "cannot read " + path);
+  Result<std::vector<ConfiguredNode>> nodes = parse_nodes(text.str(), path);
+  if (!nodes) return tl::unexpected<Error>(nodes.error());
+  recovery::ClusterConfig cluster = cluster_config(config, *nodes);
+  return NodesFile{std::move(*nodes), std::move(cluster)};
+}
+
 }  // namespace
 
 DaemonSetup setup_from_config(const Config& config, Log& log) {
   DaemonSetup setup;
   recovery::ControlPlaneConfig& control = setup.node.control;
   control.self = config.self;
-  std::string digested;
-  for (std::uint32_t i = 0; i < config.nodes.size(); ++i) {
-    digested += config.nodes[i].deleted ? "#\n" : ctdb::to_string(config.nodes[i].address) + "\n";
-    if (config.nodes[i].deleted) continue;
-    control.cluster.nodes.push_back(Pnn{i});
-    control.cluster.voters.push_back(Pnn{i});
-  }
-  control.cluster.quorum = quorum_mode(config, control.cluster.nodes.size());
+  control.cluster = cluster_config(config, config.nodes);
   control.advisory_lock = !config.cluster_lock.empty();
   if (control.cluster.nodes.size() == 2 && control.cluster.quorum == recovery::QuorumMode::Majority) {
     log.write(LogLevel::Warning,
@@ -60,7 +83,6 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
                   : "neither of the two nodes can go on without the other: set `cluster lock = FILE on the cluster "
                     "file system`, or add a witness");
   }
-  control.cluster.digest = ctdb_hash(digested);
   control.timing = config.timing;
   control.capabilities = (config.leader_capability ? kCapabilityLeader : 0) |
                          (config.lmaster_capability ? kCapabilityLmaster : 0);
@@ -92,6 +114,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   setup.volatile_dir = config.volatile_dir;
   setup.persistent_dir = config.persistent_dir;
   setup.log = [&log](LogLevel level, const std::string& text) { log.write(level, text); };
+  setup.read_nodes_file = [config] { return read_nodes_file(config); };
   setup.set_debug_level = [&log](std::int32_t level) { log.set_debug_level(level); };
   setup.reopen_log = [&log] {
     if (const Result<void> reopened = log.reopen(); !reopened) log.write(LogLevel::Error, reopened.error().context);

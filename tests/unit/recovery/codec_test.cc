@@ -13,7 +13,7 @@ View sample_view() {
   view.leader = Pnn{1};
   view.members = {{Pnn{0}, 4, {6, 1}}, {Pnn{1}, 9, {7, 3}}};
   view.vnnmap = {{Pnn{0}, {6, 1}}, {Pnn{1}, {7, 3}}, {Pnn{0}, {7, 3}}};
-  view.config_epoch = 2;
+  view.config = {2, {Pnn{0}, Pnn{1}}, {Pnn{0}}, QuorumMode::Majority, 0, {Pnn{0}}, {Pnn{0}}, QuorumMode::LockVote};
   view.chain = {{{6, 2}, {Pnn{0}, Pnn{2}}}, {{5, 1}, {Pnn{0}, Pnn{1}, Pnn{2}}}};
   return view;
 }
