@@ -11,7 +11,7 @@
 namespace tdbmesh::recovery {
 namespace {
 
-constexpr std::uint32_t kMachines = 5;
+constexpr std::uint32_t kMachines = 4;
 
 std::vector<Pnn> pnns(std::initializer_list<std::uint32_t> numbers) {
   std::vector<Pnn> list;
