@@ -7,7 +7,7 @@ import signal
 import subprocess
 import unittest
 
-from lab import PASSWORD, Scenario, Tdbmesh, _die_with_my_maker, asked_for_peer, children_of, main, wait_for
+from lab import BIN, PASSWORD, Lab, Scenario, Tdbmesh, _die_with_my_maker, asked_for_peer, children_of, main, wait_for
 
 FCNTL = '/usr/libexec/ctdb/ctdb_mutex_fcntl_helper'
 ETCD = '/usr/libexec/ctdb/ctdb_etcd_lock'
@@ -224,7 +224,6 @@ class EtcdByCtdbsOwnHelper(AsTheThirdVote):
     @classmethod
     def setUpClass(cls):
         super(Scenario, cls).setUpClass()
-        from lab import Lab
         cls.lab = Lab(cls.node_count, cls.make_flavour()).make()
         cls.addClassCleanup(cls.lab.destroy)
         cls.etcd = start_etcd(cls.lab, v2=True)
@@ -237,6 +236,61 @@ class EtcdByCtdbsOwnHelper(AsTheThirdVote):
             with open(node.path('/etc/samba/smb.conf'), 'w') as out:
                 out.write(conf)
         cls.lab.start()
+
+
+@unittest.skipUnless(shutil.which('etcd'), 'needs etcd-server')
+class EtcdByOurOwnHelper(AsTheThirdVote):
+    lock = '!%s/tdbmesh-etcd-lock http://%s:2379' % (BIN, ETCD_ADDRESS)
+    name = 'tdbmesh-etcd-lock'
+
+    @classmethod
+    def setUpClass(cls):
+        super(Scenario, cls).setUpClass()
+        cls.lab = Lab(cls.node_count, cls.make_flavour()).make()
+        cls.addClassCleanup(cls.lab.destroy)
+        cls.etcd = start_etcd(cls.lab)
+        cls.addClassCleanup(lambda: (cls.etcd.kill(), cls.etcd.wait()))
+        cls.lab.start()
+
+    def restart_etcd(self):
+        type(self).etcd = start_etcd(self.lab)
+
+    def test_the_death_of_etcd_while_both_are_up_changes_nothing(self):
+        leader = self.leader()
+        first = self.wait_for_helper(leader, self.name)
+        view = leader.tool('getvnnmap').stdout
+        self.etcd.kill()
+        self.etcd.wait()
+        wait_for(lambda: first[0] not in leader.pids(), 'the helper to give up')
+        self.assertTrue(self.lab.all_ok(), self.lab.describe())
+        self.assertEqual(leader.tool('getvnnmap').stdout, view)
+        self.assert_nobody_is_banned()
+        self.restart_etcd()
+        self.wait_for_helper(leader, self.name, other_than=first)
+
+    def test_a_lone_node_stops_with_etcd_and_goes_on_with_it(self):
+        victim = self.nodes[1 - self.leader().number]
+        self.survive_the_death_of(victim)
+        lone = self.nodes[1 - victim.number]
+        self.etcd.kill()
+        self.etcd.wait()
+        wait_for(lambda: 'no quorum' in lone.reasons(), lambda: 'the lone node to stop\n' + lone.reasons())
+        self.restart_etcd()
+        wait_for(lambda: self.lab.all_ok([lone]), lambda: 'the lone node to go on\n' + self.lab.describe())
+        self.assert_nobody_is_banned()
+
+    def test_of_two_contenders_one_gets_it_and_the_other_after_its_lease(self):
+        command = [BIN + '/tdbmesh-etcd-lock', '--key', '/contended', '--ttl', '3', 'http://%s:2379' % ETCD_ADDRESS]
+        first = self.nodes[0].popen(['timeout', '100'] + command)
+        self.assertEqual(first.stdout.read(1), '0')
+        second = self.nodes[1].run(command, check=False)
+        self.assertEqual(second.stdout, '1', second.stderr)
+        for pid in [p for p in self.nodes[0].pids('tdbmesh-etcd-lock') if '/contended' in _command_line(p)]:
+            os.kill(pid, signal.SIGSTOP)        # it renews no more, and cannot let go either
+        wait_for(lambda: self.nodes[1].run(['timeout', '1'] + command, check=False).stdout == '0', 'the lease to run out')
+        for pid in [p for p in self.nodes[0].pids('tdbmesh-etcd-lock') if '/contended' in _command_line(p)]:
+            os.kill(pid, signal.SIGCONT)
+        self.assertIn('lost', first.communicate()[1])
 
 
 if __name__ == '__main__':
