@@ -1,16 +1,13 @@
 #include "db/commit_messages.h"
 
 #include "db/base/match.h"
-#include "db/base/pack.h"
+#include "db/message_envelope.h"
 
 namespace tdbmesh {
 
 namespace {
 
 using namespace commit;
-
-// [tag, term, serial, database, [fields...]]. The tag is the message's place in commit::Body.
-constexpr std::size_t kEnvelope = 5;
 
 void pack_version(Packer& packer, const CopyVersion& version) {
   packer.generation(version.generation).u64(version.seqnum);
@@ -157,23 +154,11 @@ class BodyReader {
 
 }  // namespace
 
-Bytes encode_commit_message(const CommitMessage& message) {
-  Packer packer;
-  packer.array(kEnvelope).u64(message.body.index()).generation(message.generation).u64(number(message.database));
-  pack_body(packer, message.body);
-  return std::move(packer).take();
-}
+Bytes encode_commit_message(const CommitMessage& message) { return encode_enveloped(message, pack_body); }
 
 Result<CommitMessage> decode_commit_message(BytesView bytes) {
-  Unpacker in(bytes);
-  CommitMessage message;
-  if (in.array(kEnvelope) != kEnvelope) in.fail();
-  const std::uint64_t tag = in.u64();
-  message.generation = in.generation();
-  message.database = DatabaseId{in.u32()};
-  message.body = BodyReader(in).read(tag);
-  if (!in.finished()) return failure(Fault::Malformed, "a commit message that does not decode");
-  return message;
+  return decode_enveloped<CommitMessage>(
+      bytes, [](Unpacker& in, std::uint64_t tag) { return BodyReader(in).read(tag); }, "a commit message");
 }
 
 std::string_view name_of(const commit::Body& body) {

@@ -146,6 +146,16 @@ void Commits::commit_volatile(CommitId id, Database& database, const RecordBuffe
   actions_.emplace_back(CommitAnswer{id, 0, {}});
 }
 
+CommitActions Commits::drain(bool on, Instant now) {
+  draining_ = on;
+  if (may_commit()) send_held();
+  return finish(now);
+}
+
+bool Commits::drained() const {
+  return std::none_of(commits_.begin(), commits_.end(), [](const auto& entry) { return entry.second.sent; });
+}
+
 void Commits::on_done(const commit::Done& done) { answer(CommitId{done.id}, done.status, done.text); }
 
 // --- the sequencer --------------------------------------------------------------------------------------------
@@ -412,7 +422,10 @@ std::uint64_t Commits::sequence_number(DatabaseId id) const {
 void Commits::prepare(const View& view, bool continuity_broken, Instant) {
   if (view.generation <= accepted_.generation) return;
   accepted_ = view;
-  if (continuity_broken) view_ = View{};
+  if (continuity_broken) {
+    view_ = View{};
+    draining_ = false;
+  }
   // A batch that still arrives must not change a copy whose version was reported for this view.
   for (auto& [id, attached] : databases_) attached.fetch.reset();
   std::erase_if(parked_, [&](const Parked& parked) {
@@ -439,7 +452,7 @@ CommitActions Commits::install(const View& view, Instant now) {
     if (local.sent) cut.push_back(id);
   }
   for (const CommitId id : cut) answer(id, 2, kEndedByRecovery);
-  send_held();
+  if (may_commit()) send_held();
   deliver_parked(now);
   return finish(now);
 }

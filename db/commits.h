@@ -56,6 +56,10 @@ class Commits {
   [[nodiscard]] CommitActions tick(Instant now);
   [[nodiscard]] Instant next_wake() const;
 
+  // Leaving in order: commits of clients that come now are held, those under way end.
+  [[nodiscard]] CommitActions drain(bool on, Instant now);
+  [[nodiscard]] bool drained() const;
+
   // --- view change. What settle() was fetching for an older one is forgotten, without a report. With `continuity_broken` replicated copies stay as they are too: they are settled like
   // persistent ones.
   void prepare(const View& view, bool continuity_broken, Instant now);
@@ -126,7 +130,7 @@ class Commits {
   };
 
   [[nodiscard]] bool frozen() const { return accepted_.generation > view_.generation; }
-  [[nodiscard]] bool may_commit() const { return view_.contains(self_) && !frozen(); }
+  [[nodiscard]] bool may_commit() const { return view_.contains(self_) && !frozen() && !draining_; }
   CommitActions finish(Instant now);
   void refuse(CommitId id, std::string text);
   void begin(CommitId id, Local local);
@@ -151,6 +155,7 @@ class Commits {
 
   Pnn self_;
   CommitSettings settings_;
+  bool draining_ = false;
   View view_;
   View accepted_;
   std::map<DatabaseId, Attached> databases_;

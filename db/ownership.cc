@@ -106,6 +106,7 @@ RecordActions Ownership::tick(Instant now) {
     }
   }
   if (now >= vacuum_at_) run_vacuum(now);
+  if (drain_ && drain_->round == 0 && now >= drain_->next) ask_who_keeps(now);
   return finish(now);
 }
 
@@ -113,6 +114,7 @@ Instant Ownership::next_wake() const {
   Instant next = std::min(background_at_, vacuum_at_);
   if (!wakes_.empty()) next = std::min(next, wakes_.begin()->first);
   if (must_empty_) next = std::min(next, empty_again_at_);
+  if (drain_ && drain_->round == 0) next = std::min(next, drain_->next);
   return next;
 }
 
@@ -131,6 +133,7 @@ void Ownership::prepare(const View& view, bool continuity_broken, Instant now) {
     state.revoked_for.reset();
   }
   if (!continuity_broken) return;
+  drain_.reset();
   view_ = View{};
   must_empty_ = true;
   empty_again_at_ = now + milliseconds(5);
@@ -173,6 +176,8 @@ RecordActions Ownership::install(const View& view, Instant now) {
   }
   directory_.install(view);
   start_claims(now);
+  // Who kept what is a matter of the members of one view.
+  if (drain_) start_drain();
   mark_all();
   return finish(now);
 }
@@ -220,6 +225,8 @@ void Ownership::dispatch(Pnn from, const record::Body& body) {
                  [&](const record::Purge& m) { on_purge(from, m); },
                  [&](const record::VacuumAck& m) { on_vacuum_ack(from, m); },
                  [&](const record::Gone& m) { directory_.on_gone(from, m); },
+                 [&](const record::Leaving& m) { on_leaving(from, m); },
+                 [&](const record::Keeping& m) { on_keeping(from, m); },
              },
              body);
 }

@@ -64,6 +64,15 @@ class Ownership {
   // Slots of the installed view whose directory is not complete yet (reported in PREPARED).
   [[nodiscard]] std::vector<std::uint32_t> incomplete_slots() const { return directory_.incomplete_slots(); }
 
+  // --- leaving in order (ARCHITECTURE.md, "Leaving in order"). While it lasts no client is served and nothing
+  // is asked for here, and every record that no other member has as new as this node is taken by one of them.
+  // Ended by `on` = false, or by a view that takes this node in as new.
+  [[nodiscard]] RecordActions drain(bool on, Instant now);
+  // Nothing here is needed by anybody any more. May become false again while other nodes move records about.
+  [[nodiscard]] bool drained() const;
+  // Nobody is left to take anything: all others are leaving too.
+  [[nodiscard]] bool drain_hopeless() const;
+
   // --- properties of the database; they hold until it is detached.
   void set_readonly() { readonly_ = true; }
   void set_sticky() { sticky_ = true; }
@@ -158,7 +167,7 @@ class Ownership {
   [[nodiscard]] bool frozen() const { return accepted_.generation > view_.generation; }
   [[nodiscard]] bool installed() const { return view_.contains(self_); }
   // Records may leave, be asked for, be read from elsewhere, be vacuumed.
-  [[nodiscard]] bool may_move() const { return installed() && !frozen() && gate_open_; }
+  [[nodiscard]] bool may_move() const { return installed() && !frozen() && (gate_open_ || drain_); }
   [[nodiscard]] std::optional<StoredRecord> stored(BytesView key) const;
   [[nodiscard]] bool readable(BytesView key, std::optional<StoredRecord>& record);
   [[nodiscard]] bool owned_in_store(const std::optional<StoredRecord>& record) const;
@@ -197,6 +206,16 @@ class Ownership {
   void revoke_if_wanted(const Bytes& key, KeyState& state, Instant now);
   bool delegate_to(const Bytes& key, KeyState& state, const Successor& reader, StoredRecord& record, Instant now);
   [[nodiscard]] static bool writer_waits(const KeyState& state);
+
+  // ownership_leaving.cc
+  void start_drain();
+  void ask_who_keeps(Instant now);
+  void on_leaving(Pnn from, const record::Leaving& leaving);
+  void on_keeping(Pnn from, const record::Keeping& keeping);
+  void take_over(const Bytes& key);
+  void note_drain(const Bytes& key);
+  [[nodiscard]] std::optional<Rsn> rsn_here(BytesView key);
+  [[nodiscard]] Pnn taker_of(BytesView key) const;
 
   // ownership_vacuum.cc
   void run_vacuum(Instant now);
@@ -240,6 +259,20 @@ class Ownership {
   std::optional<ClaimScan> claims_;
   bool claim_everything_ = true;  // the first scan of a database after it was attached
   Instant background_at_ = kNever;
+
+  struct Drain {
+    ScanPosition at;
+    bool scanned = false;
+    std::set<Bytes, std::less<>> left;  // records here that no other member is known to keep
+    std::uint64_t round = 0;            // 0: none under way
+    std::vector<record::LeavingEntry> asked;
+    std::vector<bool> kept;
+    std::set<Pnn> missing;              // have not answered yet
+    std::set<Pnn> leaving;              // said that they leave too
+    Instant next = Instant::min();      // next round
+  };
+  std::optional<Drain> drain_;
+  std::uint64_t drain_rounds_ = 0;
 
   std::set<Bytes> deletions_;
   Instant vacuum_at_ = kNever;

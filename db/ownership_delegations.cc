@@ -16,7 +16,7 @@ bool Ownership::writer_waits(const KeyState& state) {
 
 bool Ownership::delegate_to(const Bytes& key, KeyState& state, const Successor& reader, StoredRecord& record,
                             Instant now) {
-  if (!readonly_ || record.value.empty() || state.succ || state.revoke_sent || writer_waits(state)) return false;
+  if (!readonly_ || drain_ || record.value.empty() || state.succ || state.revoke_sent || writer_waits(state)) return false;
   if (state.vacuum) give_up_vacuum(key, state);
   const Rsn given = record.header.rsn;
   RecordHeader header = record.header;

@@ -26,6 +26,7 @@ void Ownership::on_forward(const record::Forward& forward) {
     if (state.copy) state.copy->delegated = false;
     tenures_.erase(key);
     ++counters_.adopted;
+    note_drain(key);
     own = true;
   }
   if (forward.q == 0) {  // a background settle wanted no more than an owner

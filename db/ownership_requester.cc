@@ -24,6 +24,7 @@ void Ownership::on_grant(Pnn from, const record::Grant& grant) {
   // Accepted, and therefore owned, from here on, however long the chain lock takes.
   state.arrival = Arrival{grant.rsn, grant.migrated_with_data, grant.value, false};
   ++counters_.grants_in;
+  note_drain(grant.key);
   begin_tenure(grant.key, state, grant.q);
   dirty_.insert(grant.key);
 }
@@ -123,7 +124,7 @@ void Ownership::serve_waiters(const Bytes& key, KeyState& state, Instant now) {
 }
 
 void Ownership::ask_for(const Bytes& key, KeyState& state) {
-  if (state.out || !may_move()) return;
+  if (state.out || !may_move() || drain_) return;
   const bool writer = writer_waits(state);
   Kind kind = writer ? Kind::Write : Kind::Read;
   if (writer) {

@@ -58,6 +58,13 @@ struct Bump {
 using RecordAction = std::variant<SendRecord, AnswerCall, WaitChain, Bump>;
 using RecordActions = std::vector<RecordAction>;
 
+// Rules left out on purpose, so that tests can show that they are needed and that the checkers would notice.
+// Never set in production. Numbers: ARCHITECTURE.md, "Counterexamples".
+struct RecordTestHooks {
+  bool leaving_hands_over_owned_only = false;  // 27: copies of the leaver that nobody else has are forgotten
+  bool leaving_does_not_ask = false;           // 28: gone as soon as the grants are sent
+};
+
 struct RecordSettings {
   Duration pin_limit = milliseconds(20);       // a granted record stays at least until used, or this long
   Duration pin_poll = std::chrono::microseconds(250);  // how often a pinned record that is wanted is looked at
@@ -69,6 +76,9 @@ struct RecordSettings {
   std::size_t claim_batch = 512;                // records looked at per step of the claim scan
   std::size_t background_batch = 64;            // orphans settled per step
   std::size_t vacuum_batch = 1000;              // deletions begun per vacuum run
+  std::size_t drain_batch = 2048;               // records of a leaving node asked about at a time
+  Duration drain_interval = milliseconds(3);    // ... asked again about those that nobody has yet
+  RecordTestHooks hooks;
 };
 
 struct RecordCounters {

@@ -23,7 +23,7 @@ RecordActions Ownership::vacuum(Instant now) {
 }
 
 void Ownership::run_vacuum(Instant now) {
-  const bool able = may_move() && !must_empty_;
+  const bool able = may_move() && !must_empty_ && !drain_;
   std::vector<Bytes> keys;
   for (auto it = deletions_.begin(); able && it != deletions_.end() && keys.size() < settings_.vacuum_batch; ++it) {
     keys.push_back(*it);
@@ -158,7 +158,7 @@ void Ownership::on_vacuum_ack(Pnn from, const record::VacuumAck& ack) {
 
 void Ownership::continue_vacuum(const Bytes& key, KeyState& state) {
   if (!state.vacuum || !state.vacuum->waiting.empty()) return;
-  if (!may_move()) return give_up_vacuum(key, state);
+  if (!may_move() || drain_) return give_up_vacuum(key, state);
   if (state.vacuum->phase == 1) {
     state.vacuum->phase = 2;
     state.vacuum->waiting = others();

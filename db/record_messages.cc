@@ -1,7 +1,7 @@
 #include "db/record_messages.h"
 
 #include "db/base/match.h"
-#include "db/base/pack.h"
+#include "db/message_envelope.h"
 #include "db/record.h"
 
 namespace tdbmesh {
@@ -9,9 +9,6 @@ namespace tdbmesh {
 namespace {
 
 using namespace record;
-
-// [tag, term, serial, database, [fields...]]. The tag is the message's place in record::Body.
-constexpr std::size_t kEnvelope = 5;
 
 void pack_optional(Packer& packer, const std::optional<Rsn>& rsn) {
   packer.flag(rsn.has_value()).u64(rsn.value_or(0));
@@ -67,6 +64,16 @@ void pack_body(Packer& packer, const Body& body) {
             }
           },
           [&](const Gone& m) { packer.array(2).bytes(m.key).u64(m.rsn); },
+          [&](const Leaving& m) {
+            packer.array(2).u64(m.round).array(m.entries.size());
+            for (const LeavingEntry& entry : m.entries) {
+              packer.array(3).bytes(entry.key).u64(entry.rsn).pnn(entry.taker);
+            }
+          },
+          [&](const Keeping& m) {
+            packer.array(3).u64(m.round).flag(m.leaving).array(m.kept.size());
+            for (const bool kept : m.kept) packer.flag(kept);
+          },
       },
       body);
 }
@@ -224,6 +231,28 @@ class BodyReader {
         m.rsn = in_.u64();
         return m;
       }
+      case 14: {
+        Leaving m;
+        fields(2);
+        m.round = in_.u64();
+        m.entries = batch<LeavingEntry>([this] {
+          LeavingEntry entry;
+          fields(3);
+          entry.key = key();
+          entry.rsn = in_.u64();
+          entry.taker = in_.pnn();
+          return entry;
+        });
+        return m;
+      }
+      case 15: {
+        Keeping m;
+        fields(3);
+        m.round = in_.u64();
+        m.leaving = in_.flag();
+        m.kept = batch<bool>([this] { return in_.flag(); });
+        return m;
+      }
       default:
         in_.fail();
         return Gone{};
@@ -236,28 +265,17 @@ class BodyReader {
 
 }  // namespace
 
-Bytes encode_record_message(const RecordMessage& message) {
-  Packer packer;
-  packer.array(kEnvelope).u64(message.body.index()).generation(message.generation).u64(number(message.database));
-  pack_body(packer, message.body);
-  return std::move(packer).take();
-}
+Bytes encode_record_message(const RecordMessage& message) { return encode_enveloped(message, pack_body); }
 
 Result<RecordMessage> decode_record_message(BytesView bytes) {
-  Unpacker in(bytes);
-  RecordMessage message;
-  if (in.array(kEnvelope) != kEnvelope) in.fail();
-  const std::uint64_t tag = in.u64();
-  message.generation = in.generation();
-  message.database = DatabaseId{in.u32()};
-  message.body = BodyReader(in).read(tag);
-  if (!in.finished()) return failure(Fault::Malformed, "a record message that does not decode");
-  return message;
+  return decode_enveloped<RecordMessage>(
+      bytes, [](Unpacker& in, std::uint64_t tag) { return BodyReader(in).read(tag); }, "a record message");
 }
 
 std::string_view name_of(const record::Body& body) {
   static constexpr std::string_view kNames[] = {"REQ",   "FWD",    "GRANT",   "COPY", "MISS",  "QUERY",  "ANSWER",
-                                                "CLAIM", "REVOKE", "REVOKED", "TOMB", "PURGE", "VACACK", "GONE"};
+                                                "CLAIM", "REVOKE", "REVOKED", "TOMB", "PURGE", "VACACK", "GONE",
+                                                "LEAVING", "KEEPING"};
   return kNames[body.index()];
 }
 

@@ -157,8 +157,30 @@ struct Gone {
   friend bool operator==(const Gone&, const Gone&) = default;
 };
 
+// LEAVING, a member that wants to leave -> all others: does anybody have these records as new as I have them?
+// Who does not, and is named as the taker, asks the lmaster for the record as if a client wanted to write it.
+struct LeavingEntry {
+  Bytes key;
+  Rsn rsn = 0;
+  Pnn taker = kNoPnn;
+  friend bool operator==(const LeavingEntry&, const LeavingEntry&) = default;
+};
+struct Leaving {
+  std::uint64_t round = 0;
+  std::vector<LeavingEntry> entries;
+  friend bool operator==(const Leaving&, const Leaving&) = default;
+};
+
+// KEEPING, the answer: one flag per entry. Who is about to leave itself keeps nothing.
+struct Keeping {
+  std::uint64_t round = 0;
+  bool leaving = false;
+  std::vector<bool> kept;
+  friend bool operator==(const Keeping&, const Keeping&) = default;
+};
+
 using Body = std::variant<Request, Forward, Grant, Copy, Miss, Query, Answer, Claim, Revoke, Revoked, Tomb,
-                          Purge, VacuumAck, Gone>;
+                          Purge, VacuumAck, Gone, Leaving, Keeping>;
 
 }  // namespace record
 

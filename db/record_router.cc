@@ -29,6 +29,7 @@ RecordActions RecordRouter::attach(Database& database, Instant now) {
     append(actions, ownership.install(view_, now));
   }
   if (frozen()) ownership.prepare(accepted_, false, now);
+  if (draining_) append(actions, ownership.drain(true, now));
   if (const auto waiting = unattached_.find(id); waiting != unattached_.end()) {
     std::deque<Parked> parked = std::move(waiting->second);
     unattached_.erase(waiting);
@@ -138,6 +139,9 @@ RecordActions RecordRouter::deliver_unattached(Parked parked) {
   if (const auto* revoke = std::get_if<record::Revoke>(&message.body)) return reply(record::Revoked{revoke->key});
   if (const auto* tomb = std::get_if<record::Tomb>(&message.body)) return acknowledge(1, tomb->entries);
   if (const auto* purge = std::get_if<record::Purge>(&message.body)) return acknowledge(2, purge->entries);
+  if (const auto* leaving = std::get_if<record::Leaving>(&message.body)) {
+    return reply(record::Keeping{leaving->round, false, std::vector<bool>(leaving->entries.size())});
+  }
   if (std::holds_alternative<record::Request>(message.body) || std::holds_alternative<record::Claim>(message.body) ||
       std::holds_alternative<record::Gone>(message.body)) {
     return park(unattached_[message.database], std::move(parked));
@@ -190,7 +194,10 @@ void RecordRouter::prepare(const View& view, bool continuity_broken, Instant now
   if (view.generation <= accepted_.generation) return;
   accepted_ = view;
   // A new life: what still arrives from the old one, even a grant, was for somebody else.
-  if (continuity_broken) view_ = View{};
+  if (continuity_broken) {
+    view_ = View{};
+    draining_ = false;
+  }
   drop_parked_below(view.generation);
   for (auto& [id, ownership] : databases_) ownership->prepare(view, continuity_broken, now);
 }
@@ -235,6 +242,22 @@ RecordActions RecordRouter::install(const View& view, Instant now) {
     append(actions, deliver(std::move(message), now));
   }
   return actions;
+}
+
+RecordActions RecordRouter::drain(bool on, Instant now) {
+  draining_ = on;
+  RecordActions actions;
+  for (auto& [id, ownership] : databases_) append(actions, ownership->drain(on, now));
+  return actions;
+}
+
+bool RecordRouter::drained() const {
+  return std::all_of(databases_.begin(), databases_.end(), [](const auto& entry) { return entry.second->drained(); });
+}
+
+bool RecordRouter::drain_hopeless() const {
+  return std::any_of(databases_.begin(), databases_.end(),
+                     [](const auto& entry) { return entry.second->drain_hopeless(); });
 }
 
 RecordCounters RecordRouter::counters() const {

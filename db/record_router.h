@@ -56,6 +56,11 @@ class RecordRouter {
   [[nodiscard]] std::vector<std::uint32_t> incomplete_slots() const;
   [[nodiscard]] RecordActions install(const View& view, Instant now);
 
+  // Leaving in order: Ownership::drain of all databases, also of those attached meanwhile.
+  [[nodiscard]] RecordActions drain(bool on, Instant now);
+  [[nodiscard]] bool drained() const;
+  [[nodiscard]] bool drain_hopeless() const;
+
   [[nodiscard]] RecordCounters counters() const;  // sum over the databases, and what the filter dropped
 
  private:
@@ -77,6 +82,7 @@ class RecordRouter {
   View view_;
   View accepted_;
   bool gate_open_ = false;
+  bool draining_ = false;
   std::map<DatabaseId, std::unique_ptr<Ownership>> databases_;
   std::deque<Parked> early_;                              // for a generation not installed yet
   std::map<DatabaseId, std::deque<Parked>> unattached_;   // for a database not attached yet

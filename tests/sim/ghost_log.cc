@@ -56,6 +56,32 @@ void GhostLog::wrote(const Key& key, const Member& node, Version version, bool d
   seen = {node, version};
 }
 
+GhostLog::Version GhostLog::known_to(const Key& key, Pnn node) const {
+  const auto at = keys_.find(key);
+  if (at == keys_.end()) return 0;
+  const auto seen = at->second.seen.find(node);
+  const Member* member = view_.member(node);
+  if (seen == at->second.seen.end() || member == nullptr || *member != seen->second.first) return 0;
+  const Version version = seen->second.second;
+  // A deletion since may have buried the copy here without a client looking at it.
+  const bool deleted = at->second.deletions.lower_bound(version) != at->second.deletions.end();
+  return version <= at->second.dead || deleted ? 0 : version;
+}
+
+GhostLog::Version GhostLog::known_to_others(const Key& key, Pnn node) const {
+  const auto at = keys_.find(key);
+  if (at == keys_.end()) return 0;
+  auto seen = at->second.seen;
+  seen.erase(node);
+  return newest(seen);
+}
+
+void GhostLog::holds(const Key& key, const Member& node, Version version) {
+  auto& seen = keys_[key].seen[node.pnn];
+  if (seen.first != node) seen = {node, 0};
+  seen.second = std::max(seen.second, version);
+}
+
 void GhostLog::vacuumed(const Key& key, Pnn owner) {
   History& history = keys_[key];
   const auto seen = history.seen.find(owner);

@@ -41,6 +41,12 @@ class GhostLog {
   void observed(const Key& key, const Member& node, Version version);
   [[nodiscard]] Version next(const Key& key) { return keys_[key].last + 1; }
   void wrote(const Key& key, const Member& node, Version version, bool deletion);
+  // What an uninterrupted node has seen itself; 0: nothing that counts, or deleted since.
+  [[nodiscard]] Version known_to(const Key& key, Pnn node) const;
+  // The newest that any other uninterrupted member has seen, deletions included.
+  [[nodiscard]] Version known_to_others(const Key& key, Pnn node) const;
+  // This member holds the version now, and is to be held to it.
+  void holds(const Key& key, const Member& node, Version version);
   // The owner removed the record after it had asked all members to.
   void vacuumed(const Key& key, Pnn owner);
 

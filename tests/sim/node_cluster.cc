@@ -160,6 +160,34 @@ void NodeCluster::note_attached(DatabaseId database) {
   });
 }
 
+void NodeCluster::note_drained(SimNode& leaver) {
+  ++counts_.leaves;
+  const View* view = leaver.node().control().installed_view();
+  if (view == nullptr || !newest_ || view->generation != newest_->generation) return;
+  // Who kept something may have died since, and it with him; that is no fault of the leaver's.
+  for (const Member& member : view->members) {
+    if (!node(member.pnn).up() || node(member.pnn).incarnation() != member.incarnation) return;
+  }
+  for (const GhostLog::Key& key : RecordClient::all_keys()) {
+    const GhostLog::Version version = ghost_.known_to(key, leaver.pnn());
+    bool kept = version == 0 || ghost_.known_to_others(key, leaver.pnn()) >= version;
+    for (const Member& member : view->members) {
+      if (member.pnn == leaver.pnn()) continue;
+      SimNode& other = node(member.pnn);
+      const Ownership* records = other.node().records().find(key.first);
+      kept = kept || (records != nullptr && records->owns(key.second));
+      const auto record = other.store().look(key.first, key.second);
+      if (!record || RecordClient::version_of(record->value) < version) continue;
+      kept = true;
+      ghost_.holds(key, member, version);
+    }
+    if (!kept) {
+      fail(fmt::format("I5: node {} leaves in order and takes version {} of '{}' with it", number(leaver.pnn()), version,
+                       key.second));
+    }
+  }
+}
+
 bool NodeCluster::take_database_lock(DatabaseId database) { return locked_.insert(database).second; }
 
 void NodeCluster::free_database_lock(DatabaseId database, bool commit_under_way) {

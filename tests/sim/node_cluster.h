@@ -6,6 +6,7 @@
 //  I2  one leader per term, one content per generation
 //  I3  an acknowledged commit is in the copy of every member, from its answer on
 //  I4, I5  what clients see of records: ghost_log.h
+//      ... also when a node leaves in order: what it knew is known to another one by then
 //  I6  no gate is open outside the newest view
 //  I8  once faults stop: one leader, all members, gates open, each client gets at each record, copies equal
 
@@ -44,6 +45,7 @@ struct ClusterSettings {
     bool lie_about_disk = false;    // the last node says "durable" of what it never writes
     bool hide_attached = false;     // what a node attached is not told to the others
     bool swallow_gaps = false;      // lost messages go unnoticed
+    RecordTestHooks records;
   } plants;
 };
 
@@ -80,6 +82,7 @@ class NodeCluster {
     std::map<std::string, std::uint64_t> faults;  // by kind
     std::uint64_t operations = 0;  // on records, by clients
     std::uint64_t commits = 0;
+    std::uint64_t leaves = 0;  // in order, with everything handed over
     Duration to_well{0};
     Duration round{0};
   };
@@ -100,6 +103,8 @@ class NodeCluster {
   void note_accepted(SimNode& node, const View& view);
   void note_installed(SimNode& node, const View& view);
   void node_exited(SimNode& node);
+  // The node says that it has handed over everything, and is about to leave.
+  void note_drained(SimNode& node);
   // A client was told that this database is attached. When the view has stood for a while all members must have it.
   void note_attached(DatabaseId database);
   [[nodiscard]] ClientId next_client() { return ClientId{++last_client_}; }

@@ -33,6 +33,8 @@ bool plant(ClusterSettings& settings, const std::string& name) {
       {"lie-about-disk", &settings.plants.lie_about_disk},
       {"hide-attached", &settings.plants.hide_attached},
       {"swallow-gaps", &settings.plants.swallow_gaps},
+      {"leaver-forgets-copies", &settings.plants.records.leaving_hands_over_owned_only},
+      {"leaver-does-not-ask", &settings.plants.records.leaving_does_not_ask},
       {"lease-from-arrival", &settings.heartbeat_hooks.lease_from_arrival},
       {"support-ignores-join", &settings.heartbeat_hooks.support_ignores_join},
   };
@@ -74,6 +76,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   for (const auto& [kind, count] : counts.faults) totals.counts.faults[kind] += count;
   totals.counts.operations += counts.operations;
   totals.counts.commits += counts.commits;
+  totals.counts.leaves += counts.leaves;
   totals.counts.to_well = std::max(totals.counts.to_well, counts.to_well);
   totals.counts.round = std::max(totals.counts.round, counts.round);
   totals.virtual_seconds += std::chrono::duration<double>(cluster.world().now() - Instant(seconds(1000))).count();
@@ -93,11 +96,12 @@ void print(const Totals& totals) {
   const auto in_seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
   std::uint64_t faults = 0;
   for (const auto& [kind, count] : totals.counts.faults) faults += count;
-  std::printf("%llu runs of %.2f virtual hours: %llu faults, %llu views, %llu leaders, %llu operations, %llu commits; "
+  std::printf("%llu runs of %.2f virtual hours: %llu faults, %llu views, %llu leaders, %llu leaves in order, %llu operations, %llu commits; "
               "well after %.2f s and all served after %.2f s more at most; %llu violations\n",
               static_cast<unsigned long long>(totals.runs), totals.virtual_seconds / 3600,
               static_cast<unsigned long long>(faults), static_cast<unsigned long long>(totals.counts.views),
               static_cast<unsigned long long>(totals.counts.leaders),
+              static_cast<unsigned long long>(totals.counts.leaves),
               static_cast<unsigned long long>(totals.counts.operations),
               static_cast<unsigned long long>(totals.counts.commits), in_seconds(totals.counts.to_well),
               in_seconds(totals.counts.round), static_cast<unsigned long long>(totals.violations));

@@ -19,11 +19,7 @@ Bytes value_of(GhostLog::Version version, std::size_t padding) {
   return std::move(out).take();
 }
 
-GhostLog::Version version_in(BytesView value) {
-  if (value.empty()) return 0;
-  ByteReader in(value);
-  return in.get<GhostLog::Version>();
-}
+GhostLog::Version version_in(BytesView value) { return RecordClient::version_of(value); }
 
 }  // namespace
 
@@ -35,6 +31,12 @@ const std::vector<GhostLog::Key>& RecordClient::all_keys() {
     return all;
   }();
   return keys;
+}
+
+GhostLog::Version RecordClient::version_of(BytesView value) {
+  if (value.empty()) return 0;
+  ByteReader in(value);
+  return in.get<GhostLog::Version>();
 }
 
 RecordClient::RecordClient(NodeCluster& cluster, SimNode& node) : SimClient(cluster, node) {

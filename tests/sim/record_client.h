@@ -16,6 +16,8 @@ class RecordClient final : public SimClient {
 
   // All records that there may be, for the checkers.
   [[nodiscard]] static const std::vector<GhostLog::Key>& all_keys();
+  // The version that a stored value carries; 0 for an empty one.
+  [[nodiscard]] static GhostLog::Version version_of(BytesView value);
 
  private:
   enum class Wish { Write, Delete, Read };

@@ -47,6 +47,7 @@ NodeConfig SimNode::config() {
   config.control.flap_guard = false;
   config.control.seed = cluster_.world().random().next();
   config.records.vacuum_interval = settings.vacuum_interval;
+  config.records.hooks = settings.plants.records;
   config.commits.pull_limit = seconds(3);  // so that a fetch cut off by the last fault is tried again within the bound
   return config;
 }
@@ -73,6 +74,7 @@ void SimNode::start() {
   connections_.clear();
   installed_ = accepted_ = Generation{};
   vacuumed_ = 0;
+  drains_ = 0;
   cluster_.trace(pnn_, fmt::format("start, incarnation {}", incarnation_));
   const NodeConfig with = config();
   std::vector<Pnn> peers;
@@ -157,6 +159,7 @@ void SimNode::note() {
     installed_ = view->generation;
     cluster_.note_installed(*this, *view);
   }
+  if (std::exchange(drains_, node_->drains_completed()) < node_->drains_completed()) cluster_.note_drained(*this);
   if (!store_.erased.empty()) {
     const std::uint64_t vacuumed = node_->records().counters().vacuumed;
     if (vacuumed - vacuumed_ == store_.erased.size()) {

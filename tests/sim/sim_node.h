@@ -146,6 +146,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   Generation installed_;
   Generation accepted_;
   std::uint64_t vacuumed_ = 0;
+  std::uint64_t drains_ = 0;
   std::set<std::pair<DatabaseId, Bytes>> waiting_chains_;
   std::vector<std::unique_ptr<SimClient>> clients_;
   std::map<ClientId, SimClient*> connections_;

@@ -116,11 +116,11 @@ void change_flags(NodeParts& node, NodeFlags set, NodeFlags clear) {
 }
 
 void stop_node(NodeParts& node, const ControlRequest& request) {
-  change_flags(node, kFlagStopped, 0);
+  node.services.leave(kFlagStopped);
   node.services.reply(request.reply, 0);
 }
 void continue_node(NodeParts& node, const ControlRequest& request) {
-  change_flags(node, 0, kFlagStopped);
+  node.services.stay(kFlagStopped);
   node.services.reply(request.reply, 0);
 }
 void disable_node(NodeParts& node, const ControlRequest& request) {
@@ -137,10 +137,10 @@ void set_ban_state(NodeParts& node, const ControlRequest& request) {
   if (!wanted || wanted->pnn != node.services.self()) return node.services.reply(request.reply, -1);
   if (wanted->seconds == 0) {
     node.ban_ends = kNever;
-    change_flags(node, 0, kFlagBanned);
+    node.services.stay(kFlagBanned);
   } else if (node.tunables[ctdb::Tunable::EnableBans] != 0) {
     node.ban_ends = node.services.now() + seconds(wanted->seconds);
-    change_flags(node, kFlagBanned, 0);
+    node.services.leave(kFlagBanned);
   }
   node.services.reply(request.reply, 0);
 }
@@ -174,9 +174,7 @@ void set_leader_role(NodeParts& node, const ControlRequest& request) {
 void shutdown(NodeParts& node, const ControlRequest& request) {
   node.services.reply(request.reply, 0);
   node.env.log(LogLevel::Notice, "shutting down: asked to by a client");
-  recovery::Actions actions;
-  node.control.begin_shutdown(node.services.now(), actions);
-  node.services.run(std::move(actions));
+  node.services.shut_down();
 }
 
 void get_reasons(NodeParts& node, const ControlRequest& request) {

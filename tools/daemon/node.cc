@@ -101,9 +101,7 @@ void Node::end_turn() {
   }
   if (ban_ends_ <= now_) {
     ban_ends_ = kNever;
-    recovery::Actions actions;
-    control_.set_flags(control_.own_flags() & ~kFlagBanned, now_, actions);
-    run(std::move(actions));
+    stay(kFlagBanned);
   }
   if (seqnums_ <= now_) {
     seqnums_ = now_ + milliseconds(std::max(tunables_[ctdb::Tunable::SeqnumInterval], 10u));
@@ -118,6 +116,7 @@ void Node::end_turn() {
     }
   }
   if (second_ <= now_) every_second();
+  if (leave_) look_at_leave();
 }
 
 Instant Node::next_wake() const {
@@ -126,6 +125,7 @@ Instant Node::next_wake() const {
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
                            ban_ends_});
   if (!copies_asked_.empty() && commits_.quiet()) next = std::min(next, open_again_);
+  if (leave_) next = std::min(next, leave_->until);
   // Steps that found a chain taken try again soon.
   if (restore_.busy() || !drops_asked_.empty()) next = std::min(next, now_ + milliseconds(2));
   return next;
@@ -359,12 +359,6 @@ void Node::on_chain_free(DatabaseId database, BytesView key) { run(records_.chai
 void Node::on_lock(const recovery::LockStatus& status) {
   recovery::Actions actions;
   control_.on_lock(status, now_, actions);
-  run(std::move(actions));
-}
-
-void Node::shut_down() {
-  recovery::Actions actions;
-  control_.begin_shutdown(now_, actions);
   run(std::move(actions));
 }
 

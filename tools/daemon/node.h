@@ -11,6 +11,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -58,14 +59,18 @@ class Node final : public LinkListener, private NodeServices {
   // The supervisor of another node says that its daemon is dead and fenced.
   void on_fenced(Pnn pnn, Incarnation incarnation);
 
-  // Orderly end (SIGTERM, `shutdown`): NodeEnvironment::exit follows.
-  void shut_down();
+  // Orderly end (SIGTERM, `shutdown`): NodeEnvironment::exit follows when what only this node has was handed over,
+  // at the latest after NodeConfig::drain_limit and the time of a view change.
+  void shut_down() override;
 
   // ---- introspection, for the simulator's checkers and the daemon's log ----
   [[nodiscard]] const recovery::ControlPlane& control() const { return control_; }
   [[nodiscard]] const RecordRouter& records() const { return records_; }
   [[nodiscard]] Databases& databases() { return databases_; }
   [[nodiscard]] bool gate_open() const { return gate_open_; }
+  [[nodiscard]] bool draining() const { return leave_.has_value(); }
+  // How often this node has handed over everything before it left.
+  [[nodiscard]] std::uint64_t drains_completed() const { return drains_completed_; }
 
  private:
   struct OpenCall {
@@ -89,6 +94,13 @@ class Node final : public LinkListener, private NodeServices {
   void run(RecordActions actions) override;
   void run(CommitActions actions) override;
   void run(recovery::Actions actions) override;
+  void leave(NodeFlags flags) override;
+  void stay(NodeFlags flags) override;
+
+  // node_leave.cc: leaving in order
+  void begin_leave();
+  void look_at_leave();
+  void end_leave();
 
   // node_reload.cc
   [[nodiscard]] std::string reload_nodes() override;
@@ -156,6 +168,15 @@ class Node final : public LinkListener, private NodeServices {
 
   std::map<std::uint64_t, EventDone> event_runs_;  // by ticket
   std::uint64_t last_event_ = 0;
+  // Draining: what is to happen when it is done.
+  struct Leave {
+    NodeFlags flags = 0;    // set then
+    bool shut_down = false;
+    Instant until{};
+  };
+  std::optional<Leave> leave_;
+  std::uint64_t drains_completed_ = 0;
+  bool gate_permitted_ = false;  // by the control plane
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
   std::set<Pnn> connected_peers_;

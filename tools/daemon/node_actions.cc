@@ -115,10 +115,13 @@ void Node::carry_out(recovery::Action& action) {
             env_.with_heartbeats([&](HeartbeatCore& core) { core.set_announcement(std::move(a.said)); });
           },
           [&](recovery::CloseGate&) {
+            gate_permitted_ = false;
             env_.close_gate();
             look_at_gate();
           },
           [&](recovery::PermitGate&) {
+            gate_permitted_ = true;
+            if (leave_) return;  // the clients stay shut out
             const View* view = control_.accepted_view();
             env_.permit_gate(view == nullptr ? Generation{} : view->generation);
           },

@@ -45,6 +45,9 @@ struct NodeConfig {
   // before that it is held, since a view change is over in less.
   Duration view_patience = seconds(5);
 
+  // A node that leaves in order has so long to hand over what only it has; then it leaves all the same.
+  Duration drain_limit = seconds(5);
+
   [[nodiscard]] Pnn self() const { return control.self; }
 };
 

@@ -47,6 +47,12 @@ class NodeServices {
   virtual void run(RecordActions actions) = 0;
   virtual void run(CommitActions actions) = 0;
   virtual void run(recovery::Actions actions) = 0;
+
+  // Leaving in order: the flags are set (and the leader leaves this node out) when what only this node has was
+  // handed over, or its time is up. stay() ends that and clears them.
+  virtual void leave(NodeFlags flags) = 0;
+  virtual void stay(NodeFlags flags) = 0;
+  virtual void shut_down() = 0;
 };
 
 }  // namespace tdbmesh

@@ -9,6 +9,7 @@ namespace {
 
 void survive(WorldOptions options, unsigned runs) {
   RecordCounters sum;
+  std::uint64_t left = 0;
   for (unsigned seed = 1; seed <= runs; ++seed) {
     options.seed = seed;
     RecordWorld world(options);
@@ -17,15 +18,16 @@ void survive(WorldOptions options, unsigned runs) {
       FAIL() << RecordWorld(options).run();
     }
     sum += world.counters();
+    left += world.left_in_order();
   }
-  std::printf("grants %lu reads %lu forwards %lu misses %lu settles %lu adopted %lu delegations %lu vacuumed %lu\n",
+  std::printf("grants %lu reads %lu forwards %lu misses %lu settles %lu adopted %lu delegations %lu vacuumed %lu left %lu\n",
               sum.grants_in, sum.reads_in, sum.forwards, sum.misses, sum.settles, sum.adopted, sum.delegations,
-              sum.vacuumed);
+              sum.vacuumed, left);
 }
 
 TEST(OwnershipRuns, CalmClusterServesEverybody) {
   WorldOptions options;
-  options.crashes = options.view_changes = options.losses = false;
+  options.crashes = options.view_changes = options.losses = options.leaves = false;
   survive(options, 300);
 }
 
@@ -45,6 +47,13 @@ TEST(OwnershipRuns, OneKeyUnderContention) {
   survive(options, 700);
 }
 
+TEST(OwnershipRuns, NodesThatLeaveAllTheTimeTakeNothingWithThem) {
+  WorldOptions options;
+  options.leave_every = 40;
+  options.nodes = 4;
+  survive(options, 400);
+}
+
 class RecordPlants : public testing::TestWithParam<Plant> {};
 
 TEST_P(RecordPlants, AreNoticed) {
@@ -52,7 +61,7 @@ TEST_P(RecordPlants, AreNoticed) {
   options.plant = GetParam();
   options.keys = 1;
   // Any view change would repair what a loss broke.
-  if (options.plant == Plant::LossWithoutView) options.crashes = options.view_changes = false;
+  if (options.plant == Plant::LossWithoutView) options.crashes = options.view_changes = options.leaves = false;
   for (unsigned seed = 1; seed <= 3000; ++seed) {
     options.seed = seed;
     const std::string noticed = RecordWorld(options).run();
@@ -68,7 +77,8 @@ INSTANTIATE_TEST_SUITE_P(Rules, RecordPlants,
                          testing::Values(Plant::InstallWithoutLeases, Plant::OldGrantAccepted,
                                          Plant::MajorityOfAnswers, Plant::ForwardWithoutAfter,
                                          Plant::KeepsRecordsOnReturn, Plant::LossWithoutView,
-                                         Plant::MigratedFlagLost, Plant::RevokeSkipped));
+                                         Plant::MigratedFlagLost, Plant::RevokeSkipped,
+                                         Plant::LeaverForgetsCopies, Plant::LeaverDoesNotAsk));
 
 }  // namespace
 }  // namespace tdbmesh::test

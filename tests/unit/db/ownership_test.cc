@@ -227,6 +227,61 @@ TEST_F(OneNode, BrokenContinuityDropsEverything) {
   EXPECT_EQ(database->record_count(), 0u);
 }
 
+TEST_F(OneNode, LeavingNodeAsksWhoKeepsItsRecordsAndHasTheRestTaken) {
+  own("key", "v");
+  ASSERT_TRUE(database->try_lock("old"));
+  ASSERT_TRUE(database->store("old", RecordHeader{3, Pnn{2}, kRecordMigratedWithData}, "x"));
+  database->unlock("old");
+  (void)node->gate_changed(false, now);
+  const record::Leaving question{1, {{"key", 5, Pnn{1}}, {"old", 3, Pnn{1}}}};
+  EXPECT_EQ(node->drain(true, now), (RecordActions{send(Pnn{1}, question), send(Pnn{2}, question)}));
+  EXPECT_FALSE(node->drained());
+  (void)receive(Pnn{1}, record::Keeping{1, false, {false, false}});
+  (void)receive(Pnn{2}, record::Keeping{1, false, {false, true}});  // it has the old one, or a newer
+  EXPECT_FALSE(node->drained());
+  // Node 1 asked for it as for a client. Though no client is served here, the record leaves.
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{1}, 8, Kind::Write, 1, {}}),
+            (RecordActions{send(Pnn{1}, record::Grant{"key", 8, 6, true, "v"})}));
+  EXPECT_FALSE(node->drained());  // the grant may still be lost
+  now += milliseconds(3);
+  const record::Leaving again{2, {{"key", 5, Pnn{1}}}};
+  EXPECT_EQ(node->tick(now), (RecordActions{send(Pnn{1}, again), send(Pnn{2}, again)}));
+  (void)receive(Pnn{1}, record::Keeping{2, false, {true}});
+  EXPECT_FALSE(node->drained());  // everybody is heard, so that a question is never answered twice
+  (void)receive(Pnn{2}, record::Keeping{2, false, {false}});
+  EXPECT_TRUE(node->drained());
+}
+
+TEST_F(OneNode, TakerAsksForTheRecordAsForAClient) {
+  EXPECT_EQ(receive(Pnn{2}, record::Leaving{4, {{"key", 5, Pnn{0}}, {"other", 5, Pnn{1}}}}),
+            (RecordActions{send(Pnn{1}, record::Request{"key", 1, Kind::Write}),
+                           send(Pnn{2}, record::Keeping{4, false, {false, false}})}));
+  (void)receive(Pnn{2}, record::Grant{"key", 1, 6, true, "v"});
+  EXPECT_TRUE(node->owns("key"));
+  EXPECT_FALSE(node->where("key").pinned);
+  EXPECT_EQ(receive(Pnn{2}, record::Leaving{5, {{"key", 5, Pnn{0}}}}),
+            (RecordActions{send(Pnn{2}, record::Keeping{5, false, {true}})}));
+}
+
+// Otherwise two leavers with the same copy, whose owner died, would each leave it to the other.
+TEST_F(OneNode, WhoLeavesItselfKeepsAndTakesNothing) {
+  own("key", "v");
+  (void)node->gate_changed(false, now);
+  (void)node->drain(true, now);
+  EXPECT_EQ(receive(Pnn{2}, record::Leaving{4, {{"key", 3, Pnn{0}}, {"new", 3, Pnn{0}}}}),
+            (RecordActions{send(Pnn{2}, record::Keeping{4, true, {false, false}})}));
+  (void)receive(Pnn{1}, record::Keeping{1, true, {false}});
+  EXPECT_FALSE(node->drain_hopeless());
+  (void)receive(Pnn{2}, record::Keeping{1, true, {false}});
+  EXPECT_TRUE(node->drain_hopeless());
+}
+
+TEST_F(OneNode, LeavingNodeAsksForNothing) {
+  (void)node->drain(true, now);
+  EXPECT_TRUE(node->client_call(CallId{1}, "key", Kind::Write, now).empty());
+  EXPECT_EQ(node->drain(false, now), (RecordActions{send(Pnn{1}, record::Request{"key", 1, Kind::Write})}));
+}
+
 class Lmaster : public OneNode {
  protected:
   Lmaster() : OneNode(Pnn{0}) {}

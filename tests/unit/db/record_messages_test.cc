@@ -25,7 +25,9 @@ std::vector<Body> one_of_each() {
           Tomb{{{"a", 3}, {"b", 4}}},
           Purge{{{"a", 3}}},
           VacuumAck{2, {{"a", 3, true}, {"b", 4, false}}},
-          Gone{Bytes("k\0y", 3), ~Rsn{0}}};
+          Gone{Bytes("k\0y", 3), ~Rsn{0}},
+          Leaving{8, {{"a", 3, Pnn{1}}, {"b", 4, kNoPnn}}},
+          Keeping{8, true, {true, false}}};
 }
 
 std::vector<commit::Body> one_commit_of_each() {
@@ -53,6 +55,7 @@ TEST(RecordMessages, BytesOnTheWireDoNotChange) {
   EXPECT_EQ(hex(Request{"key", 5, Kind::Read}), "95000703ce4d2a432b93c4036b65790501");
   EXPECT_EQ(hex(Grant{"k", 1, 2, true, "v"}), "95020703ce4d2a432b95c4016b010201c40176");
   EXPECT_EQ(hex(Gone{"k", 300}), "950d0703ce4d2a432b92c4016bcd012c");
+  EXPECT_EQ(hex(Keeping{8, false, {true}}), "950f0703ce4d2a432b9308009101");
 }
 
 TEST(RecordMessages, EveryTruncationIsMalformed) {
@@ -74,7 +77,7 @@ TEST(RecordMessages, WhatNoNodeSendsIsRefused) {
   EXPECT_TRUE(refused(VacuumAck{3, {}}));
   EXPECT_TRUE(refused(Tomb{std::vector<VacuumEntry>(kMaxRecordBatch + 1, VacuumEntry{"k", 1})}));
   Bytes unknown = encode_record_message({kGeneration, kDatabase, Revoke{"k"}});
-  unknown[1] = 14;
+  unknown[1] = 16;
   EXPECT_FALSE(decode_record_message(unknown));
 }
 

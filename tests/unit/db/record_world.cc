@@ -36,6 +36,7 @@ void RecordWorld::boot(Node& node) {
   ++node.incarnation;
   ++node.continuity;
   node.removed = false;
+  node.leaving = node.left = false;
   node.seen.clear();
   node.join = {};
   node.gate = false;
@@ -43,6 +44,8 @@ void RecordWorld::boot(Node& node) {
   node.database = static_cast<MemoryDatabase*>(*node.store->open("test.tdb", DatabaseKind::Volatile));
   RecordSettings settings;
   settings.vacuum_interval = milliseconds(40);
+  settings.hooks.leaving_hands_over_owned_only = options_.plant == Plant::LeaverForgetsCopies;
+  settings.hooks.leaving_does_not_ask = options_.plant == Plant::LeaverDoesNotAsk;
   node.router = std::make_unique<RecordRouter>(node.pnn, settings);
   node.accepted = node.installed = View{};
   node.clients.assign(options_.clients, Client{});
@@ -53,7 +56,7 @@ void RecordWorld::boot(Node& node) {
 
 void RecordWorld::crash(Node& node) {
   node.alive = false;
-  node.gate = false;
+  node.gate = node.leaving = node.left = false;
   ++node.continuity;
   node.router.reset();
   node.database = nullptr;
@@ -184,6 +187,16 @@ std::string describe(const record::Body& body) {
           [](const record::Purge& m) { return fmt::format("{} {}", m.entries[0].key, m.entries[0].rsn); },
           [](const record::VacuumAck& m) { return fmt::format("{} {}", m.phase, m.entries[0].key); },
           [](const record::Gone& m) { return fmt::format("{} {}", m.key, m.rsn); },
+          [](const record::Leaving& m) {
+            std::string text = fmt::format("round {}:", m.round);
+            for (const auto& e : m.entries) text += fmt::format(" {} rsn {} to {}", e.key, e.rsn, number(e.taker));
+            return text;
+          },
+          [](const record::Keeping& m) {
+            std::string text = fmt::format("round {}{}:", m.round, m.leaving ? " leaving" : "");
+            for (const bool kept : m.kept) text += kept ? " kept" : " not";
+            return text;
+          },
       },
       body);
 }
@@ -224,11 +237,12 @@ void RecordWorld::deliver(unsigned from, unsigned to) {
 
 // --- clients ---------------------------------------------------------------------------------------------------
 
-std::uint64_t RecordWorld::newest(std::size_t k, std::uint64_t below) const {
+std::uint64_t RecordWorld::newest(std::size_t k, std::uint64_t below, std::optional<Pnn> without) const {
   const auto& versions = versions_.at(k);
   for (std::size_t v = std::min<std::size_t>(versions.size() - 1, below);; --v) {
     if (versions[v].permanent) return v;
     for (const auto& [n, continuity] : versions[v].had) {
+      if (nodes_[n].pnn == without) continue;
       if (nodes_[n].alive && !nodes_[n].removed && nodes_[n].continuity == continuity) return v;
     }
   }
@@ -348,7 +362,7 @@ void RecordWorld::cut_clients(Node& node) {
 // --- the leader ------------------------------------------------------------------------------------------------
 
 void RecordWorld::set_gate(Node& node, bool open) {
-  if (node.gate == open) return;
+  if (node.gate == open || (open && node.leaving)) return;
   node.gate = open;
   if (node.router) perform(node, node.router->gate_changed(open, now_));
 }
@@ -359,6 +373,7 @@ void RecordWorld::want_view(bool same_members) {
   const View& base = newest_accepted_;
   for (const Node& node : nodes_) {
     if (!node.alive) continue;
+    if (node.left) continue;
     // Now and then a live node is left out, as if cut off.
     if (!same_members && options_.view_changes && random_.chance(6) && options_.nodes > 2) continue;
     const Member* before = base.member(node.pnn);
@@ -366,7 +381,16 @@ void RecordWorld::want_view(bool same_members) {
                        !node.join.is_none();
     view.members.push_back(Member{node.pnn, node.incarnation, stays ? before->join : view.generation});
   }
-  if (view.members.empty()) return;
+  if (view.members.empty()) {  // all that are alive have left: they come back as new
+    for (Node& node : nodes_) {
+      if (!node.left) continue;
+      node.leaving = node.left = false;
+      node.join = {};
+      perform(node, node.router->drain(false, now_));
+    }
+    want_view_ = true;
+    return;
+  }
   for (std::uint32_t slot = 0; slot < options_.nodes; ++slot) {
     Pnn lmaster{slot};
     if (!view.contains(lmaster) || (options_.view_changes && random_.chance(5))) {
@@ -387,6 +411,40 @@ void RecordWorld::want_view(bool same_members) {
   want_view_ = false;
 }
 
+// A node drains: its clients are shut out, and when it says that it is done it may go, and nothing goes with it.
+void RecordWorld::leave(Node& node) {
+  note("node {} begins to leave", number(node.pnn));
+  node.leaving = true;
+  set_gate(node, false);
+  perform(node, node.router->drain(true, now_));
+}
+
+// From the moment in which it says that it is done, a leaver counts as gone: others must have what it had. (Who said
+// that he keeps it may have died since: then the record died with its last holder.)
+void RecordWorld::look_at_leavers() {
+  for (Node& node : nodes_) {
+    if (!node.alive || !node.leaving || node.left || !node.router->drained()) continue;
+    node.left = want_view_ = true;
+    if (node.removed) continue;
+    note("node {} has left", number(node.pnn));
+    ++left_in_order_;
+    const bool all_here =
+        std::all_of(node.installed.members.begin(), node.installed.members.end(), [this](const Member& member) {
+          const Node& other = nodes_[number(member.pnn)];
+          return other.alive && (other.left || !other.removed) && other.incarnation == member.incarnation &&
+                 other.join == member.join;
+        });
+    for (std::size_t k = 0; all_here && k < options_.keys; ++k) {
+      const std::uint64_t with = newest(k);
+      const std::uint64_t without = newest(k, ~0ull, node.pnn);
+      if (with == without || (versions_.at(k)[with].removed && versions_.at(k)[without].removed)) continue;
+      fail(fmt::format("node {} leaves in order and takes version {} of {} with it, {} is left", number(node.pnn), with,
+                       key(k), without));
+    }
+    node.removed = true;
+  }
+}
+
 void RecordWorld::prepare(Node& node) {
   const View& view = change_->view;
   change_->to_prepare.erase(node.pnn);
@@ -398,6 +456,7 @@ void RecordWorld::prepare(Node& node) {
     cut_clients(node);
     node.join = self.join;
     node.removed = false;
+    node.leaving = node.left = false;
     node.seen.clear();
     if (options_.plant != Plant::KeepsRecordsOnReturn) ++node.continuity;
   }
@@ -496,6 +555,17 @@ void RecordWorld::step(bool faults) {
       if (options_.plant != Plant::LossWithoutView) want_view_ = true;
     }
   }
+  if (faults && options_.leaves && random_.chance(options_.leave_every)) {
+    Node& node = nodes_[random_.below(nodes_.size())];
+    const auto able = std::count_if(nodes_.begin(), nodes_.end(), [](const Node& n) { return n.alive && !n.leaving; });
+    if (node.alive && !node.leaving && able > 1 && node.installed.contains(node.pnn)) leave(node);
+  }
+  for (Node& node : nodes_) {  // who has left comes back some time
+    if (!node.alive || !node.left || newest_accepted_.contains(node.pnn) || (faults && !random_.chance(100))) continue;
+    node.leaving = node.left = false;
+    perform(node, node.router->drain(false, now_));
+    want_view_ = true;
+  }
   if (faults && random_.chance(300)) {  // a lease runs out, and is renewed later
     Node& node = nodes_[random_.below(nodes_.size())];
     const Member* member = newest_accepted_.member(node.pnn);
@@ -530,6 +600,7 @@ void RecordWorld::step(bool faults) {
     }
   }
   observe();
+  look_at_leavers();
 }
 
 void RecordWorld::observe() {
@@ -609,6 +680,11 @@ bool RecordWorld::settled() const {
 
 std::string RecordWorld::run() {
   for (unsigned i = 0; i < options_.steps && failure_.empty(); ++i) step(true);
+  for (Node& node : nodes_) {  // who has not left by now stays
+    if (!node.alive || !node.leaving || node.left) continue;
+    node.leaving = false;
+    perform(node, node.router->drain(false, now_));
+  }
   if (options_.plant == Plant::LossWithoutView) want_view_ = false;
   // From here on nothing fails any more: one view of all live nodes, every gate open, everybody gets done.
   if (!change_ && options_.plant != Plant::LossWithoutView) want_view_ = true;
@@ -632,7 +708,7 @@ std::string RecordWorld::run() {
     std::string who;
     for (const Node& node : nodes_) {
       for (const Client& client : node.clients) {
-        if (client.doing != Doing::Idle) {
+        if (node.alive && client.doing != Doing::Idle) {
           const auto where = node.router->find(node.database->id())->where(key(client.key));
           who += fmt::format("node {} gate {} waits ({}) for {}: directory here {}\n", number(node.pnn), node.gate,
                              static_cast<int>(client.doing), key(client.key), where.directory);

@@ -36,6 +36,8 @@ enum class Plant {
   RevokeSkipped,           // 23
   NoTomb,                  // 16
   AdoptAnything,           // 26
+  LeaverForgetsCopies,     // 27
+  LeaverDoesNotAsk,        // 28
 };
 
 struct WorldOptions {
@@ -49,6 +51,8 @@ struct WorldOptions {
   bool losses = true;
   bool vacuum = true;
   bool readonly = true;
+  bool leaves = true;   // nodes leave in order now and then
+  unsigned leave_every = 250;  // steps, on average
   Plant plant = Plant::None;
   bool trace = false;
 };
@@ -60,6 +64,7 @@ class RecordWorld {
   std::string run();
   [[nodiscard]] RecordCounters counters() const;
   [[nodiscard]] std::uint64_t operations() const { return operations_; }
+  [[nodiscard]] std::uint64_t left_in_order() const { return left_in_order_; }
 
  private:
   enum class Doing { Idle, WantLock, Locked, Waiting, WaitingRead };
@@ -77,6 +82,8 @@ class RecordWorld {
     std::uint64_t continuity = 0;  // changes whenever its records are dropped
     Generation join;
     bool gate = false;
+    bool leaving = false;  // drains
+    bool left = false;     // ... is done with it, and is left out of the next view
     bool removed = false;  // left out of a view that is in force; its records count no more
     std::unique_ptr<MemoryStore> store;
     MemoryDatabase* database = nullptr;
@@ -123,6 +130,8 @@ class RecordWorld {
   void try_install();
   void set_gate(Node& node, bool open);
   void observe();
+  void leave(Node& node);
+  void look_at_leavers();
   void check_owners();
   void fail(std::string what);
   template <class... Args>
@@ -130,7 +139,8 @@ class RecordWorld {
   [[nodiscard]] Bytes key(std::size_t index) const { return "key" + std::to_string(index); }
   [[nodiscard]] std::size_t index_of(BytesView key) const;
   [[nodiscard]] std::uint64_t version_of(std::size_t key, BytesView value) const;
-  [[nodiscard]] std::uint64_t newest(std::size_t key, std::uint64_t below = ~0ull) const;
+  [[nodiscard]] std::uint64_t newest(std::size_t key, std::uint64_t below = ~0ull,
+                                     std::optional<Pnn> without = {}) const;
   void check_seen(const Node& node, std::size_t key, BytesView value, std::uint64_t floor, bool exact,
                   std::string_view what);
   void tamper(unsigned from, unsigned to, Bytes body);
@@ -150,6 +160,7 @@ class RecordWorld {
   std::map<std::size_t, std::vector<Version>> versions_;  // index 0: never written
   std::vector<std::set<std::pair<unsigned, std::uint64_t>>> owners_before_;
   std::uint64_t operations_ = 0;
+  std::uint64_t left_in_order_ = 0;
   std::string failure_;
   std::string trace_;
 };

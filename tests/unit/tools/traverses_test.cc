@@ -14,6 +14,10 @@ namespace {
 class Cluster;
 class FakeNode final : public NodeServices {
  public:
+  void leave(NodeFlags) override {}
+  void stay(NodeFlags) override {}
+  void shut_down() override {}
+  void run_event(EventRequest, EventDone) override {}
   FakeNode(Cluster& cluster, Pnn pnn);
   Pnn self() const override { return pnn_; }
   Instant now() const override { return Instant{}; }
