@@ -141,7 +141,6 @@ class PublicLab(Lab):
         super().__init__(count, flavour or (PublicCtdb(**options) if asked_for_peer() else PublicTdbmesh(**options)))
         self.client = None
         self.addresses = [line.split('/')[0] for line in self.flavour.public]
-        self.servers = {}
         self._watch = None
 
     def _make(self):
@@ -166,9 +165,10 @@ class PublicLab(Lab):
         super().destroy()
 
     def serve(self, node):
-        """A server on PORT that says the node's number."""
-        self.servers[node.number] = node.popen(['/usr/bin/python3', '-c', SERVER, str(node.number), str(PORT)],
-                                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        """A server on PORT that says the node's number. Detached: an nsenter that waits for it would be stopped along
+        with it when the node is frozen, and then never let its namespace end."""
+        node.run(['sh', '-c', 'setsid /usr/bin/python3 -c "$0" "$@" </dev/null >/dev/null 2>&1 &', SERVER,
+                  str(node.number), str(PORT)])
 
     def in_client(self, script, *arguments):
         return subprocess.Popen(self.client.enter(['/usr/bin/python3', '-c', script] + [str(a) for a in arguments]),
@@ -229,7 +229,7 @@ class PublicLab(Lab):
         if node.daemon_pid() is None:
             node.wait_until_ended()
             node.start()
-        if self.servers[node.number].poll() is not None or not node.pids('python3'):
+        if not node.pids('python3'):
             self.serve(node)
 
     def make_whole(self):
