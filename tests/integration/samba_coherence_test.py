@@ -49,6 +49,18 @@ class Coherence(SambaScenario):
         b.close(theirs)
         a.lock(mine, 0, 100)
 
+    def test_unlocking_a_range_that_is_locked_twice_ends_the_write_lock_first(self):
+        a, b = self.connect(0), self.connect(1)
+        mine, theirs = (smb.create('twice', access=READ | WRITE) for smb in (a, b))
+        for attempt in range(20):
+            a.lock(mine, 130, 4)
+            a.lock(mine, 130, 4, LOCK_SHARED | LOCK_FAIL)
+            a.unlock(mine, 130, 4)
+            b.lock(theirs, 130, 4, LOCK_SHARED | LOCK_FAIL)
+            self.refused('LOCK_NOT_GRANTED', b.lock, theirs, 130, 4)
+            a.unlock(mine, 130, 4)
+            b.unlock(theirs, 130, 4)
+
     def test_a_waiting_lock_is_granted_when_another_node_unlocks(self):
         a, b = self.connect(2), self.connect(1)
         mine, theirs = (smb.create('waiting', access=READ | WRITE) for smb in (a, b))
