@@ -217,12 +217,6 @@ std::optional<HeartbeatTable> SimNode::heartbeats() {
   return table;
 }
 
-// Scripts take their time and, until health is a fault of its own, succeed.
-void SimNode::run_event(std::uint64_t ticket, EventRequest, Duration) {
-  in_life(cluster_.world().now() + cluster_.world().random().up_to(milliseconds(40)), true,
-          [this, ticket] { turn([this, ticket] { node_->on_event(ticket, EventResult{}); }); });
-}
-
 void SimNode::permit_gate(Generation) {
   heart_->permit_gate();
   gate_until_ = heart_->gate_until();

@@ -92,7 +92,8 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void wait_chain(DatabaseId database, Bytes key) override;
   void send_to_client(ClientId client, Bytes packet) override;
   void close_client(ClientId client) override;
-  void run_event(std::uint64_t ticket, EventRequest request, Duration limit) override;
+  void run_event(std::uint64_t, EventRequest, Duration) override {}  // NodeConfig::events is not set
+  void notify(const std::string&) override {}
   void try_cluster_lock(const recovery::LockRecord& record) override;
   void release_cluster_lock() override;
   bool process_exists(std::int32_t) const override { return true; }

@@ -60,6 +60,11 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"getdbseqnum", Needs::OwnNode, "<dbname|dbid>", "get database sequence number", run_getdbseqnum},
     {"nodestatus", Needs::AnyNode, "[all|<pnn-list>]", "show and return node status", run_nodestatus},
     {"dbstatistics", Needs::AnyNode, "<dbname|dbid>", "show database statistics", run_dbstatistics},
+    {"event", Needs::Nothing, "status|run|script ...", "event status COMPONENT EVENT; event run SECONDS COMPONENT EVENT\n"
+     "                                                   [ARGUMENT...]; event script list|enable|disable COMPONENT [SCRIPT]",
+     run_event, false},
+    {"scriptstatus", Needs::Nothing, "[<event>]", "show how the event's scripts ran last (monitor)", run_scriptstatus},
+    {"why", Needs::AnyNode, "ip <ip>|node <pnn>|unhealthy", "show the last decisions and their reasons", run_why},
     {"keygen", Needs::Nothing, "[<file>]", "make the key that the nodes share (cluster.key)", run_keygen, false},
 });
 

@@ -21,6 +21,8 @@
 // vote of two nodes: a FILE on a file system that both reach, or `none` in writing (as safe as the lock alone).
 // With three or more nodes (and `quorum` not set) a lock is advisory: the leader holds it, and nothing waits for it.
 //
+//   [checks]    NAME = KIND TARGET [OPTION=VALUE...]   built-in checks of services: ipfailover/service_check.h
+//
 // Errors name the file, the line and what is wrong; nothing is guessed. What is accepted without having an
 // effect here becomes one line of `notices` each, for the log.
 
@@ -33,6 +35,7 @@
 
 #include "db/base/ids.h"
 #include "db/base/result.h"
+#include "ipfailover/service_check.h"
 #include "tools/daemon/node_config.h"
 #include "transport/cluster_key.h"
 #include "transport/ctdb_tunables.h"
@@ -74,6 +77,8 @@ struct Config {
   // [event]
   std::string event_debug_script;
   std::int32_t script_debug_level = 0;
+  // [checks]: every option is one
+  std::vector<ServiceCheck> checks;
   // [failover]
   bool failover_disabled = false;
   // [legacy]

@@ -217,6 +217,7 @@ const std::map<std::string, Options>& sections() {
 }
 
 bool section_is_known(const std::string& name, bool ours) {
+  if (name == "checks") return ours;
   return sections().contains(name) && (ours || name != "transport");
 }
 
@@ -246,6 +247,15 @@ Result<std::string> parse_options(std::string_view text, const std::string& orig
       return failure(Fault::Malformed, fmt::format("{}:{}: {}", origin, given.line, what));
     };
     if (given.section.empty()) return complain(fmt::format("option \"{}\" stands before any [section]", given.name));
+    if (given.section == "checks") {
+      auto check = parse_check(given.name, given.value);
+      if (!check) return complain(check.error().context);
+      if (const auto [first, added] = seen.try_emplace("[checks] " + given.name, given.line); !added) {
+        return complain(fmt::format("check {} was given in line {} already", given.name, first->second));
+      }
+      config.checks.push_back(std::move(*check));
+      continue;
+    }
     const Options& known = sections().at(given.section);
     const auto option = known.find(given.name);
     if (option == known.end() || (option->second.ours_only && !ours)) {

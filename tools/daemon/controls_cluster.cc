@@ -84,8 +84,14 @@ void set_recmode(NodeParts& node, const ControlRequest& request) {
 }
 
 void get_runstate(NodeParts& node, const ControlRequest& request) {
-  // Once a view was in use the node runs, whatever happens to the view later.
-  const RunState state = node.recovery_finished > 0 ? RunState::Running : RunState::FirstRecovery;
+  RunState state = RunState::Setup;
+  switch (node.health.stage()) {
+    case NodeHealth::Stage::Setup: state = RunState::Setup; break;
+    case NodeHealth::Stage::AwaitView: state = RunState::FirstRecovery; break;
+    case NodeHealth::Stage::Startup: state = RunState::Startup; break;
+    case NodeHealth::Stage::Running: state = RunState::Running; break;
+    case NodeHealth::Stage::Shutdown: state = RunState::Shutdown; break;
+  }
   node.services.reply(request.reply, 0, ctdb::encode_u32(static_cast<std::uint32_t>(state)));
 }
 
@@ -178,7 +184,8 @@ void shutdown(NodeParts& node, const ControlRequest& request) {
 }
 
 void get_reasons(NodeParts& node, const ControlRequest& request) {
-  const std::vector<std::string> reasons = node.control.status_reasons(node.services.now());
+  std::vector<std::string> reasons = node.control.status_reasons(node.services.now());
+  for (std::string& reason : node.health.reasons()) reasons.push_back(std::move(reason));
   node.services.reply(request.reply, 0, ctdb::encode_text(fmt::format("{}", fmt::join(reasons, "\n"))));
 }
 

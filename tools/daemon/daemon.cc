@@ -18,6 +18,8 @@
 #include "db/gate.h"
 #include "db/lmdb_store.h"
 #include "ipfailover/address_shell.h"
+#include "ipfailover/eventd_server.h"
+#include "ipfailover/service_checks.h"
 #include "recovery/cluster_lock_keeper.h"
 #include "recovery/state_file.h"
 #include "tools/daemon/node.h"
@@ -32,6 +34,7 @@ namespace {
 // An orderly end hands over what it can; when the others do not answer it must still come to an end.
 constexpr Duration kShutdownLimit = seconds(10);
 constexpr Duration kMaintainEvery = seconds(10);
+constexpr Duration kNotifyLimit = seconds(30);
 
 std::uint64_t boot_nanoseconds(Instant t) {
   if (t <= Instant{}) return 0;
@@ -49,6 +52,9 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
     heartbeats_.reset();
     if (gate_) gate_->close();
     lock_.reset();
+    checks_.reset();
+    eventd_.reset();
+    runner_.reset();
     node_.reset();
     addresses_.reset();
     mesh_.reset();
@@ -98,8 +104,17 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   void release_cluster_lock() override {
     if (lock_) lock_->release();
   }
-  void run_event(std::uint64_t ticket, EventRequest, Duration) override {
-    loop_->post([this, ticket] { in_turn([&] { node_->on_event(ticket, EventResult{}); }); });
+  void run_event(std::uint64_t ticket, EventRequest request, Duration limit) override {
+    runner_->run("legacy", std::string(event_name(request.kind)), std::move(request.arguments), limit, false,
+                 [this, ticket](const EventResult& result, std::int32_t) {
+                   in_turn([&] { node_->on_event(ticket, result); });
+                 });
+  }
+  void notify(const std::string& word) override {
+    if (::access(setup_.notify_script.c_str(), X_OK) != 0) return;
+    runner_->program(setup_.notify_script, {word}, kNotifyLimit, [this, word](std::int32_t result, const std::string&) {
+      if (result != 0) log(LogLevel::Warning, fmt::format("{} {} failed: {}", setup_.notify_script, word, result));
+    });
   }
   bool process_exists(std::int32_t pid) const override { return ::kill(pid, 0) == 0 || errno == EPERM; }
   double wall_clock() const override {
@@ -162,6 +177,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   Result<void> write_pid_file();
   void remove_pid_file() const;
   Result<void> watch_parts();
+  Result<void> begin_events();
   Result<void> watch_signals();
   void on_signal();
   void maintain();
@@ -178,6 +194,9 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   std::unique_ptr<HeartbeatThread> heartbeats_;
   std::unique_ptr<ZmqMesh> mesh_;
   std::unique_ptr<Node> node_;
+  std::unique_ptr<ScriptRunner> runner_;
+  std::unique_ptr<EventdServer> eventd_;
+  std::unique_ptr<ServiceChecks> checks_;
   std::unique_ptr<ClientServer> server_;
   std::unique_ptr<recovery::ClusterLockKeeper> lock_;
   std::map<std::pair<DatabaseId, std::uint32_t>, std::set<Bytes>> waiting_for_chain_;
@@ -205,6 +224,7 @@ Result<void> Daemon::Impl::start() {
   if (!loop) return tl::unexpected<Error>(loop.error());
   loop_ = std::move(*loop);
   if (Result<void> done = watch_signals(); !done) return done;
+  if (Result<void> done = begin_events(); !done) return done;
 
   LmdbStoreConfig store;
   store.volatile_dir = setup_.volatile_dir;
@@ -271,9 +291,36 @@ Result<void> Daemon::Impl::start() {
   Result<std::unique_ptr<ClientServer>> server = ClientServer::create(*loop_, setup_.socket_path, *this);
   if (!server) return tl::unexpected<Error>(server.error());
   server_ = std::move(*server);
+  checks_ = std::make_unique<ServiceChecks>(
+      *loop_, *runner_, setup_.checks, [this](const std::string& name, bool ok, const std::string& reason) {
+        log(ok ? LogLevel::Notice : LogLevel::Warning, fmt::format("check {}: {}", name, ok ? "good" : reason));
+        in_turn([&] { node_->on_check(name, ok, reason); });
+      });
   in_turn([] {});
   maintain();
   return write_pid_file();
+}
+
+// The init event runs before anything else is there: scripts clear what an earlier life left behind. Without its
+// success there is no daemon, as in CTDB.
+Result<void> Daemon::Impl::begin_events() {
+  runner_ = std::make_unique<ScriptRunner>(*loop_, setup_.scripts);
+  Result<std::unique_ptr<EventdServer>> eventd = EventdServer::create(*loop_, setup_.eventd_path, *runner_);
+  if (!eventd) return tl::unexpected<Error>(eventd.error());
+  eventd_ = std::move(*eventd);
+  std::optional<EventResult> result;
+  const Duration limit = seconds(std::max(setup_.node.tunables[ctdb::Tunable::EventScriptTimeout], 1u));
+  runner_->run("legacy", "init", {}, limit, false, [&](const EventResult& r, std::int32_t) { result = r; });
+  while (!result) loop_->run_once();
+  if (result->ok()) {
+    notify("init");
+    return {};
+  }
+  return failure(Fault::Refused,
+                 fmt::format("the init event failed: {} {}: {}\nMend it, or disable it: tdbmesh event script disable "
+                             "legacy {}",
+                             result->script, result->outcome == EventResult::Outcome::TimedOut ? "timed out" : "failed",
+                             result->output, result->script));
 }
 
 // Each life has a number of its own, durable before anything is sent under it.
@@ -408,7 +455,8 @@ void Daemon::Impl::on_signal() {
     shutting_down_ = true;
     log(LogLevel::Notice, fmt::format("shutting down: signal {}", info.ssi_signo));
     in_turn([&] { node_->shut_down(); });
-    loop_->after(kShutdownLimit, [this] {
+    const Duration scripts = seconds(setup_.node.tunables[ctdb::Tunable::EventScriptTimeout]);
+    loop_->after(kShutdownLimit + scripts, [this] {
       log(LogLevel::Warning, "leaving without the others' consent: they did not answer in time");
       loop_->stop();
     });

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "ipfailover/script_runner.h"
+#include "ipfailover/service_check.h"
 #include "tools/daemon/node_config.h"
 #include "tools/daemon/node_environment.h"
 #include "transport/cluster_key.h"
@@ -32,6 +34,11 @@ struct DaemonSetup {
   std::string persistent_dir;
 
   std::function<Result<NodesFile>()> read_nodes_file;
+  ScriptRunner::Settings scripts;
+  std::string notify_script;  // called with one word; need not be there
+  std::string eventd_path;
+  std::vector<ServiceCheck> checks;
+
   std::function<void(LogLevel, const std::string&)> log;
   std::function<void(std::int32_t)> set_debug_level;
   std::function<void()> reopen_log;

@@ -18,6 +18,7 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
     : config_(std::move(config)),
       env_(env),
       control_(config_.control, std::move(state)),
+      health_(config_.starts_unhealthy, config_.checks),
       databases_(env.store()),
       records_(config_.self(), config_.records),
       commits_(config_.self(), config_.commits),
@@ -29,13 +30,14 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
       parts_{config_,         env_,         *this,       control_,    clients_,
              databases_,      attachments_, records_,    commits_,    commit_replies_,
              last_commit_,    traverses_,   restore_,    statistics_, statistics_history_,
-             tunables_,       debug_level_, serving_,    last_served_, ban_ends_,
+             tunables_,       debug_level_, serving_,    last_served_, health_,   decisions_,  ban_ends_,
              started_,        recovery_started_, recovery_finished_} {
   add_cluster_controls(controls_);
   add_database_controls(controls_);
   add_client_controls(controls_);
   add_tunable_controls(controls_);
   add_address_controls(controls_);
+  add_event_controls(controls_);
 }
 
 Node::~Node() = default;
@@ -50,7 +52,11 @@ void Node::start(Instant now) {
   seqnums_ = now + milliseconds(tunables_[ctdb::Tunable::SeqnumInterval]);
   recovery::Actions actions;
   control_.start(now, actions);
+  if (!health_.healthy()) control_.set_flags(control_.own_flags() | kFlagUnhealthy, now, actions);
   run(std::move(actions));
+  NodeHealth::Actions health;
+  health_.start(health);
+  run(health);
   (void)open_what_is_on_disk();
   tick_control();
 }
@@ -84,6 +90,7 @@ void Node::end_turn() {
   std::deque<RelayPayload> mine;
   mine.swap(to_self_);
   for (const RelayPayload& payload : mine) handle_relay(self(), payload);
+  answer_trivial_events();
 
   if (control_.next_wake() <= now_) tick_control();
   if (records_.next_wake() <= now_) run(records_.tick(now_));
@@ -115,15 +122,17 @@ void Node::end_turn() {
       }
     }
   }
+  tick_health();
+  note_flags();
   if (second_ <= now_) every_second();
   if (leave_) look_at_leave();
 }
 
 Instant Node::next_wake() const {
-  if (!to_self_.empty()) return now_;
+  if (!to_self_.empty() || !events_done_.empty()) return now_;
   Instant next = std::min({control_.next_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
-                           ban_ends_});
+                           ban_ends_,              health_.next_wake()});
   if (!copies_asked_.empty() && commits_.quiet()) next = std::min(next, open_again_);
   if (leave_) next = std::min(next, leave_->until);
   // Steps that found a chain taken try again soon.
@@ -161,6 +170,7 @@ void Node::look_at_serving() {
   serving_ = gate_open_ && control_.installed_view() != nullptr && !control_.in_recovery();
   if (serving_) last_served_ = now_;
   if (serving_ && !before) attachments_.serve_held();
+  tell_health_of_serving();
 }
 
 void Node::tick_control() {

@@ -56,6 +56,7 @@ class Node final : public LinkListener, private NodeServices {
   void on_lock(const recovery::LockStatus& status);
   void on_kernel(const ipfailover::KernelEvent& event);  // public addresses: ipfailover/address_kernel.h
   void on_event(std::uint64_t ticket, const EventResult& result);
+  void on_check(const std::string& check, bool ok, const std::string& reason);  // a built-in check changed
   // The supervisor of another node says that its daemon is dead and fenced.
   void on_fenced(Pnn pnn, Incarnation incarnation);
 
@@ -91,6 +92,7 @@ class Node final : public LinkListener, private NodeServices {
   void send_message(Pnn to, Srvid srvid, BytesView data) override;
   void reply(const ReplyTo& to, std::int32_t status, Bytes data, std::string error) override;
   void run_event(EventRequest request, EventDone done) override;
+  void note(const std::string& subject, std::string text) override;
   void run(RecordActions actions) override;
   void run(CommitActions actions) override;
   void run(recovery::Actions actions) override;
@@ -98,6 +100,7 @@ class Node final : public LinkListener, private NodeServices {
   void stay(NodeFlags flags) override;
 
   // node_leave.cc: leaving in order
+  void drain_and_end();
   void begin_leave();
   void look_at_leave();
   void end_leave();
@@ -127,6 +130,15 @@ class Node final : public LinkListener, private NodeServices {
   void answer_call(AnswerCall& answer);
   void answer_commit(const CommitAnswer& answer);
 
+  // node_events.cc: scripts, health, decisions
+  void run(const NodeHealth::Actions& actions);
+  void health_event_done(EventKind kind, const EventResult& result);
+  void answer_trivial_events();
+  void tell_health_of_serving();
+  void tick_health();
+  void note_flags();
+  void note_view(const View& view);
+
   // node_clients.cc: packets of clients
   void handle_call(ClientId client, const ctdb::Header& header, ctdb::ReqCall call);
   void handle_message(const ctdb::Header& header, const ctdb::ReqMessage& message);
@@ -144,6 +156,8 @@ class Node final : public LinkListener, private NodeServices {
   Instant now_{};
 
   recovery::ControlPlane control_;
+  NodeHealth health_;
+  DecisionLog decisions_;
   Clients clients_;
   Databases databases_;
   RecordRouter records_;
@@ -177,6 +191,9 @@ class Node final : public LinkListener, private NodeServices {
   std::optional<Leave> leave_;
   std::uint64_t drains_completed_ = 0;
   bool gate_permitted_ = false;  // by the control plane
+  std::vector<std::uint64_t> events_done_;  // without a shell for scripts: answered in the next turn
+  bool health_knows_serving_ = false;
+  std::map<Pnn, NodeFlags> flags_noted_;
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
   std::set<Pnn> connected_peers_;

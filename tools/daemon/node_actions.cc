@@ -135,6 +135,9 @@ void Node::carry_out(recovery::Action& action) {
           },
           [&](recovery::PrepareView& a) {
             if (recovery_finished_ >= recovery_started_) recovery_started_ = env_.wall_clock();
+            NodeHealth::Actions health;
+            health_.view_change_began(health);
+            run(health);
             settling_.clear();
             restore_.abandon();
             records_.prepare(a.view, a.continuity_broken, now_);
@@ -191,6 +194,10 @@ void Node::install(const View& view) {
   traverses_.members_changed();
   ++statistics_.num_recoveries;
   recovery_finished_ = env_.wall_clock();
+  note_view(view);
+  NodeHealth::Actions health;
+  health_.view_in_use(health);
+  run(health);
   std::string who;
   for (const Member& member : view.members) who += (who.empty() ? "" : " ") + to_string(member.pnn);
   env_.log(LogLevel::Notice, fmt::format("view {} is in use: nodes {}, leader {}, generation {}",

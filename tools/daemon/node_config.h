@@ -39,6 +39,9 @@ struct NodeConfig {
   std::string cluster_lock;     // as configured; what `getreclock` prints
   std::int32_t pid = 0;         // of the daemon
   std::int32_t debug_level = 3;  // CTDB's NOTICE
+  bool events = false;          // there is a shell that runs event scripts; without, every event succeeds at once
+  bool starts_unhealthy = false;  // scripts or checks must succeed first
+  std::vector<std::string> checks;  // names of the built-in ones
   RecordSettings records;
   CommitSettings commits;
   // A client's request that needs the cluster is refused after the node has been without a view for so long;

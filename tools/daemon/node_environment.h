@@ -66,6 +66,9 @@ class NodeEnvironment {
   // Runs the event's scripts, each for at most `limit`; Node::on_event(ticket) follows, in a later turn.
   virtual void run_event(std::uint64_t ticket, EventRequest request, Duration limit) = 0;
 
+  // Calls the operator's notify script with this word, and waits for nothing.
+  virtual void notify(const std::string& word) = 0;
+
   // Is there a process of this pid on this machine (kill(pid, 0))?
   [[nodiscard]] virtual bool process_exists(std::int32_t pid) const = 0;
   // Seconds since 1970, for what tools print. Never for a decision.

@@ -18,7 +18,8 @@ void Node::leave(NodeFlags flags) {
   begin_leave();
 }
 
-void Node::shut_down() {
+// The shutdown scripts are over.
+void Node::drain_and_end() {
   if (leave_) {
     leave_->shut_down = true;
     return;

@@ -5,6 +5,8 @@
 
 #include "db/commits.h"
 #include "db/record_router.h"
+#include "ipfailover/decision_log.h"
+#include "ipfailover/node_health.h"
 #include "recovery/control_plane.h"
 #include "tools/daemon/attachments.h"
 #include "tools/daemon/clients.h"
@@ -42,6 +44,8 @@ struct NodeParts {
   std::int32_t& debug_level;
   const bool& serving;           // Node::serving_
   const Instant& last_served;    // the last moment it was
+  NodeHealth& health;
+  DecisionLog& decisions;
   Instant& ban_ends;  // kNever: not banned, or for ever
   // Wall clock, for people.
   double& started;
@@ -67,9 +71,11 @@ void add_database_controls(ControlTable& table);
 void add_client_controls(ControlTable& table);
 void add_tunable_controls(ControlTable& table);
 void add_address_controls(ControlTable& table);
+void add_event_controls(ControlTable& table);
 
 // Controls of our own, beside CTDB's numbers. Request and reply as each handler says.
 inline constexpr ctdb::ControlOpcode kControlGetReasons{10001};  // void -> text: why this node does not serve fully
 inline constexpr ctdb::ControlOpcode kControlDbWhere{10002};     // u32 db, u32 keylen, key -> JSON text
+inline constexpr ctdb::ControlOpcode kControlWhy{10011};         // text -> text, see controls_events.cc
 
 }  // namespace tdbmesh

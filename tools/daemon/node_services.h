@@ -42,6 +42,8 @@ class NodeServices {
 
   // `reloadnodes`: takes up the nodes file as it is now. Empty, or why not.
   [[nodiscard]] virtual std::string reload_nodes() = 0;
+  // Remembers a decision for `tdbmesh why`; `subject` by DecisionLog::node() or ip().
+  virtual void note(const std::string& subject, std::string text) = 0;
 
   // Carry out what a core asked for.
   virtual void run(RecordActions actions) = 0;

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "db/base/hash.h"
+#include "tools/daemon/script_environment.h"
 
 namespace tdbmesh {
 namespace {
@@ -98,6 +99,14 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   setup.node.cluster_lock = config.cluster_lock;
   setup.node.debug_level = config.debug_level;
   setup.node.pid = ::getpid();
+
+  setup.scripts = prepare_scripts(config, log);
+  setup.notify_script = config.paths.config_dir + "/notify.sh";
+  setup.eventd_path = config.paths.runtime_dir + "/eventd.socket";
+  setup.checks = config.checks;
+  setup.node.events = true;
+  for (const ServiceCheck& check : config.checks) setup.node.checks.push_back(check.name);
+  setup.node.starts_unhealthy = !config.checks.empty() || any_script_enabled(setup.scripts.folders);
 
   setup.address = config.address;
   setup.port = config.port;
