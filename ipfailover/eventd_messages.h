@@ -2,7 +2,7 @@
 // The event daemon's protocol, as Debian's `ctdb event` and `ctdb scriptstatus` speak it: packets on a stream,
 // native byte order, no padding.
 //
-//   packet  u32 length (of all of it)  u32 version = 1  u32 reqid  body
+//   packet  u32 length (of all of it)  u32 version = 0  u32 reqid  body
 //   text    u32 length with the NUL, bytes; length 0 for none
 //   time    i64 seconds  i64 microseconds
 //
@@ -23,7 +23,7 @@
 
 namespace tdbmesh::eventd {
 
-inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kVersion = 0;
 inline constexpr std::size_t kHeaderBytes = 12;
 inline constexpr std::size_t kMaxRequest = 64 * 1024;
 

@@ -13,7 +13,7 @@
 
 #include "ipfailover/eventd_messages.h"
 #include "tools/client/text.h"
-#include "tools/ctl/verbs.h"
+#include "tools/ctl/verbs_events.h"
 
 namespace tdbmesh::ctl {
 namespace {

@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "tools/client/text.h"
-#include "tools/ctl/verbs.h"
+#include "tools/ctl/verbs_events.h"
 
 namespace tdbmesh::ctl {
 namespace {

@@ -1,5 +1,7 @@
 #include "tools/ctl/verbs.h"
 
+#include "tools/ctl/verbs_events.h"
+
 #include <fmt/format.h>
 
 #include <array>

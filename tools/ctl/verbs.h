@@ -94,11 +94,6 @@ Outcome<int> run_ptrans(Invocation& in);
 Outcome<int> run_readkey(Invocation& in);
 Outcome<int> run_writekey(Invocation& in);
 Outcome<int> run_deletekey(Invocation& in);
-// cmd_events.cc
-Outcome<int> run_event(Invocation& in);
-Outcome<int> run_scriptstatus(Invocation& in);
-// cmd_why.cc
-Outcome<int> run_why(Invocation& in);
 // cmd_operate.cc
 Outcome<int> run_disable(Invocation& in);
 Outcome<int> run_enable(Invocation& in);

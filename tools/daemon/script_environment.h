@@ -24,6 +24,7 @@
 #include "ipfailover/script_runner.h"
 #include "tools/daemon/config.h"
 #include "tools/daemon/logging.h"
+#include "tools/daemon/node_environment.h"
 
 namespace tdbmesh {
 
