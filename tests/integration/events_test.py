@@ -11,6 +11,7 @@ import unittest
 from lab import Lab, RealCtdb, Scenario, TdbmeshDropIn, Tdbmesh, asked_for_peer, main, wait_for
 
 LEGACY = '/etc/ctdb/events/legacy'
+CANCELLED = 125 - 64        # ctdb passes an exit status above 64 on without 64
 FAST = ('MonitorInterval=1', 'EventScriptTimeout=20')
 
 
@@ -98,24 +99,23 @@ class Events(Scenario):
         mood(node, 'echo nobody serves; exit 7')
         wait_for(lambda: self.unhealthy(node, other) and self.unhealthy(node, node), 'node 0 to be unhealthy')
         said = node.run(['ctdb', 'scriptstatus'], check=False)
-        self.assertEqual(said.returncode, 7)
+        self.assertEqual(said.returncode, 0, 'it was told, whatever it is')
+        self.assertEqual(node.run(['ctdb', 'event', 'status', 'legacy', 'monitor'], check=False).returncode, 7)
         self.assertRegex(normalised(said.stdout), r'30\.mood +ERROR +TIME DATE\n  OUTPUT: nobody serves')
         mood(node, None)
         wait_for(lambda: not self.unhealthy(node, other), 'node 0 to be healthy')
         wait_for(lambda: node.read('/run/notified').split()[-2:] == ['unhealthy', 'healthy'], 'both notifications')
 
+    @unittest.skipIf(asked_for_peer(), 'CTDB promises less')
     def test_what_hangs_is_killed_with_all_it_started(self):
         node = self.nodes[0]
-        mood(node, 'sleep 4711 & sleep 4712')
-        ended = node.run(['ctdb', 'event', 'run', '2', 'legacy', 'monitor'], check=False)
-        while ended.returncode == 125:     # the node's own monitor run was first
-            ended = node.run(['ctdb', 'event', 'run', '2', 'legacy', 'monitor'], check=False)
-        mood(node, None)
-        self.assertEqual(ended.returncode, 110, ended.stdout + ended.stderr)
+        write_script(node, LEGACY + '/35.slow.script', '#!/bin/sh\n[ "$1" = slow ] || exit 0\nsleep 4711 & sleep 4712\n')
+        ended = node.run(['ctdb', 'event', 'run', '2', 'legacy', 'slow'], check=False)
+        os.unlink(node.path(LEGACY + '/35.slow.script'))
+        self.assertEqual(ended.returncode, 110 - 64, ended.stdout + ended.stderr)
         self.assertIn('timed out', ended.stdout + ended.stderr)
         wait_for(lambda: not [pid for pid in node.pids('sleep') if '471' in cmdline(pid)], 'the sleepers to be gone')
-        if not asked_for_peer():
-            self.assertIn('sleep 4712', node.log())
+        self.assertIn('sleep 4712', node.log())
 
     @unittest.skipIf(asked_for_peer(), 'compares both tools on our node')
     def test_both_tools_say_the_same(self):
@@ -210,6 +210,10 @@ CALLS = (('init',), ('setup',), ('startup',), ('startrecovery',), ('recovered',)
 OURS = {('10.interface', event) for event in ('takeip', 'releaseip', 'updateip')}
 
 
+# The init scripts of a lab start Samba without the shim, so there is nobody to be found at its ports.
+WITHOUT_SHIM = {('49.winbind', 'monitor'), ('50.samba', 'monitor')}
+
+
 @unittest.skipIf(asked_for_peer(), 'runs both by itself')
 class ShippedScripts(unittest.TestCase):
     """Each of Debian's scripts, unchanged, alone, for each event."""
@@ -225,7 +229,7 @@ class ShippedScripts(unittest.TestCase):
                 node.run(['ctdb', 'event', 'script', 'enable', 'legacy', script])
                 for call in CALLS:
                     ended = node.run(['ctdb', 'event', 'run', '30', 'legacy'] + list(call), check=False)
-                    while ended.returncode == 125:      # the daemon's own monitor run was first
+                    while ended.returncode == CANCELLED:      # the daemon's own monitor run was first
                         ended = node.run(['ctdb', 'event', 'run', '30', 'legacy'] + list(call), check=False)
                     status = node.run(['ctdb', 'event', 'status', 'legacy', call[0]], check=False).stdout
                     line = re.search(r'^%s +(\S+)' % re.escape(script), status, re.M)
@@ -234,10 +238,10 @@ class ShippedScripts(unittest.TestCase):
         return found
 
     def test_each_ends_as_under_ctdb(self):
-        ours = self.outcomes(Node(cluster_lock='/srv/.ctdb/lock'))
+        ours = self.outcomes(Node(cluster_lock='/srv/.ctdb/lock', tunables=FAST))
         theirs = self.outcomes(Peer(tunables=RealCtdb.FAST))
         self.assertEqual(len(ours), len(SHIPPED) * len(CALLS))
-        differing = {key: (ours[key], theirs[key]) for key in theirs if ours[key] != theirs[key] and key not in OURS}
+        differing = {key: (ours[key], theirs[key]) for key in theirs if ours[key] != theirs[key] and key not in OURS | WITHOUT_SHIM}
         self.assertEqual(differing, {}, '(script, event): (here, under ctdb)')
         self.assertEqual({ours[key][1] for key in OURS}, {'OK'})
         self.assertGreater(sum(1 for outcome in ours.values() if outcome[1] == 'OK'), len(ours) // 2)

@@ -1,6 +1,8 @@
 // event, scriptstatus: the event daemon's socket, beside the daemon's own.
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -130,7 +132,8 @@ Outcome<int> show_status(Invocation& in, const std::string& component, const std
                              {"ran", reply->result == 0},
                              {"summary", reply->record.summary},
                              {"scripts", scripts}});
-  return (reply->result != 0 ? reply->result : std::abs(reply->record.summary)) & 0xFF;
+  const std::int32_t status = reply->result != 0 ? reply->result : std::abs(reply->record.summary);
+  return status > 64 ? status - 64 : status;
 }
 
 Outcome<int> run_one(Invocation& in) {
@@ -160,7 +163,8 @@ Outcome<int> run_one(Invocation& in) {
     in.console.text(fmt::format("Failed to run event {} in {}, result={}\n", event, component, result));
   }
   in.console.show("", Json{{"component", component}, {"event", event}, {"result", result}});
-  return result & 0xFF;
+  // Above 64 CTDB's tool leaves out 64.
+  return result > 64 ? result - 64 : result & 0xFF;
 }
 
 Outcome<int> list_or_switch(Invocation& in) {
@@ -200,7 +204,24 @@ Outcome<int> run_event(Invocation& in) {
 
 Outcome<int> run_scriptstatus(Invocation& in) {
   if (in.args.size() > 1) return wrong_usage(in, "scriptstatus");
-  return show_status(in, "legacy", in.args.empty() ? "monitor" : in.args[0]);
+  auto shown = show_status(in, "legacy", in.args.empty() ? "monitor" : in.args[0]);
+  if (!shown) return shown;
+  return 0;  // whatever the scripts said: it was asked for and shown
+}
+
+// Can this port be bound? Scripts ask so whether somebody listens: 98 (EADDRINUSE) means yes.
+Outcome<int> run_checktcpport(Invocation& in) {
+  if (in.args.size() != 1) return wrong_usage(in, "checktcpport");
+  const auto port = parse_u32(in.args[0]);
+  if (!port || *port == 0 || *port > 65535) return fail(fmt::format("{} is no port", in.args[0]), EINVAL);
+  const Descriptor fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(*port));
+  const bool bound = fd.get() >= 0 && ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+  const int error = bound ? 0 : errno;
+  in.console.show("", Json{{"port", *port}, {"error", error}, {"in_use", error == EADDRINUSE}});
+  return error;
 }
 
 }  // namespace tdbmesh::ctl

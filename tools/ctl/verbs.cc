@@ -66,6 +66,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
      "                                                   [ARGUMENT...]; event script list|enable|disable COMPONENT [SCRIPT]",
      run_event, false},
     {"scriptstatus", Needs::Nothing, "[<event>]", "show how the event's scripts ran last (monitor)", run_scriptstatus},
+    {"checktcpport", Needs::Nothing, "<port>", "check if a port can be bound (98: somebody listens)", run_checktcpport},
     {"why", Needs::AnyNode, "ip <ip>|node <pnn>|unhealthy", "show the last decisions and their reasons", run_why},
     {"keygen", Needs::Nothing, "[<file>]", "make the key that the nodes share (cluster.key)", run_keygen, false},
 });

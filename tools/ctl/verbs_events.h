@@ -7,6 +7,7 @@ namespace tdbmesh::ctl {
 
 Outcome<int> run_event(Invocation& in);
 Outcome<int> run_scriptstatus(Invocation& in);
+Outcome<int> run_checktcpport(Invocation& in);
 Outcome<int> run_why(Invocation& in);
 
 }  // namespace tdbmesh::ctl
