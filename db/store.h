@@ -89,12 +89,16 @@ class Database {
   virtual void bump_seqnum() = 0;
 };
 
-// One durable change of a persistent or replicated copy; all of it or nothing.
+// One durable change of a persistent or replicated copy; all of it or nothing. A large one comes in parts, in order
+// and each after the report of the one before: First and More are only set aside (nothing is visible, nothing
+// survives a crash), Last makes everything set aside and itself one change. First forgets what was set aside before.
 struct DurableChange {
+  enum class Part : std::uint8_t { All, First, More, Last };
   DatabaseId database{};
   CopyVersion version;                 // the copy's version afterwards
   bool replace_all = false;            // first remove every record (a copy fetched from another node)
   std::vector<RecordEntry> entries;    // stored in order; an empty value is stored as header only
+  Part part = Part::All;
 };
 
 // Takes durable changes and reports each one when it is on disk: never before, in the order given for one

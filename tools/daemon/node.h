@@ -11,6 +11,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -115,6 +116,13 @@ class Node final : public LinkListener, private NodeServices {
   void answer_call(AnswerCall& answer);
   void answer_commit(const CommitAnswer& answer);
 
+  // node_catch_up.cc: persistent copies brought near to a member's before this node joins
+  void begin_catch_up(Pnn source);
+  void catch_up_copies(const CopiesKnown& known);
+  void catch_up_next();
+  void catch_up_settled(const std::string& failure);
+  void catch_up_tick();
+
   // node_clients.cc: packets of clients
   void handle_call(ClientId client, const ctdb::Header& header, ctdb::ReqCall call);
   void handle_message(const ctdb::Header& header, const ctdb::ReqMessage& message);
@@ -156,6 +164,17 @@ class Node final : public LinkListener, private NodeServices {
 
   std::map<std::uint64_t, EventDone> event_runs_;  // by ticket
   std::uint64_t last_event_ = 0;
+
+  struct CatchingUp {
+    Pnn source{};
+    Instant ask_again{};
+    unsigned asked = 0;
+    std::deque<commit::Copies::Copy> left;  // still to be fetched
+    std::optional<DatabaseId> fetching;
+    Instant since{};
+    Commits::Fetched before;
+  };
+  std::optional<CatchingUp> catching_up_;
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
   std::set<Pnn> connected_peers_;
