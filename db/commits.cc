@@ -11,6 +11,7 @@ namespace tdbmesh {
 namespace {
 
 constexpr const char* kEndedByRecovery = "trans3 commit ended by recovery";
+constexpr const char* kChangedMeanwhile = "the database has changed since the transaction began";
 
 bool shared_everywhere(const Database& database) { return database.kind() != DatabaseKind::Volatile; }
 
@@ -146,6 +147,21 @@ void Commits::commit_volatile(CommitId id, Database& database, const RecordBuffe
   actions_.emplace_back(CommitAnswer{id, 0, {}});
 }
 
+// The settled copy has the number that this commit wanted, with other content: the client would read success.
+bool Commits::number_taken_by_another(const Local& local) const {
+  const auto at = databases_.find(local.database);
+  const std::uint64_t wanted = local.request.seqnum;
+  if (at == databases_.end() || wanted == 0 || sequence_number(local.database) != wanted) return false;
+  std::map<BytesView, const RecordEntry*> last;  // of several entries with one key the last one is stored
+  for (const RecordEntry& entry : local.request.entries) last[entry.key] = &entry;
+  for (const auto& [key, entry] : last) {
+    const auto stored = at->second.database->fetch(key);
+    if (!stored) return false;
+    if (!*stored || (*stored)->header != entry->header || (*stored)->value != entry->value) return true;
+  }
+  return false;
+}
+
 void Commits::on_done(const commit::Done& done) { answer(CommitId{done.id}, done.status, done.text); }
 
 // --- the sequencer --------------------------------------------------------------------------------------------
@@ -160,7 +176,7 @@ void Commits::on_request(Pnn from, DatabaseId id, Attached& attached, const comm
       attached.last->entries == request.entries) {
     return send(from, id, commit::Done{request.id, 0, {}});
   }
-  attached.queue.push_back(Queued{from, request});
+  attached.queue.push_back(Queued{from, request, false});
   start_next(id, attached, now);
 }
 
@@ -169,8 +185,16 @@ void Commits::start_next(DatabaseId id, Attached& attached, Instant now) {
     Queued next = std::move(attached.queue.front());
     attached.queue.pop_front();
     const std::uint64_t seqnum = attached.seqnum + 1;
+    if (next.request.seqnum != 0 && next.request.seqnum == attached.seqnum) {
+      // Another commit has this number. A refused client looks at the sequence number, and would take that one for its
+      // own: the number moves on before it is told.
+      next.request.entries.clear();
+      next.request.replace_all = false;
+      next.request.seqnum = 0;
+      next.refused = true;
+    }
     if (next.request.seqnum != 0 && next.request.seqnum != seqnum) {
-      send(next.origin, id, commit::Done{next.request.id, -1, "the database has changed since the transaction began"});
+      send(next.origin, id, commit::Done{next.request.id, -1, kChangedMeanwhile});
       continue;
     }
     if (next.request.seqnum == 0) set_sequence_number(next.request.entries, seqnum, next.origin);
@@ -193,7 +217,11 @@ void Commits::on_durable_elsewhere(Pnn from, DatabaseId id, Attached& attached, 
   if (!attached.in_flight->waiting.empty()) return;
   InFlight done = std::move(*attached.in_flight);
   attached.in_flight.reset();
-  send(done.commit.origin, id, commit::Done{done.commit.request.id, 0, {}});
+  if (done.commit.refused) {
+    send(done.commit.origin, id, commit::Done{done.commit.request.id, -1, kChangedMeanwhile});
+  } else {
+    send(done.commit.origin, id, commit::Done{done.commit.request.id, 0, {}});
+  }
   attached.last = Last{done.seqnum, std::move(done.commit.request.entries)};
   start_next(id, attached, now);
 }
@@ -471,8 +499,13 @@ CommitActions Commits::install(const View& view, Instant now) {
   if (!view_.contains(self_)) return finish(now);
   // The copies are equal now, so what the client reads from its own one is the truth about its commit.
   std::vector<CommitId> cut;
-  for (const auto& [id, local] : commits_) {
-    if (local.sent) cut.push_back(id);
+  for (auto& [id, local] : commits_) {
+    if (!local.sent) continue;
+    if (number_taken_by_another(local)) {
+      local.sent = false;  // the sequencer refuses it, see start_next()
+    } else {
+      cut.push_back(id);
+    }
   }
   for (const CommitId id : cut) answer(id, 2, kEndedByRecovery);
   send_held();

@@ -9,7 +9,9 @@
 //   member:    COMMIT_WRITE --> SubmitChange --> on_durable() --> DURABLE
 //
 // Rules: a failure is never answered while a write may be under way; a commit that a view change cut off is
-// answered (status 2) when the next view is installed, and then the local copy is settled. A copy's version
+// answered (status 2) when the next view is installed, and then the local copy is settled. The client then compares
+// sequence numbers, so a number that another commit has taken meanwhile must not be what it finds: then the number
+// moves on by one more before the answer, which is -1. A copy's version
 // is (generation, seqnum) of its last commit, stored with the data.
 //
 // View change, in this order: prepare(view); wait until quiet(); report versions(); settle() what differs,
@@ -94,6 +96,7 @@ class Commits {
   struct Queued {
     Pnn origin{};
     commit::Request request;
+    bool refused = false;  // only the sequence number moves, see start_next()
   };
   // At the sequencer: written everywhere, not yet durable everywhere.
   struct InFlight {
@@ -145,6 +148,7 @@ class Commits {
   void send_held();
   void commit_volatile(CommitId id, Database& database, const RecordBuffer& buffer);
   void answer(CommitId id, std::int32_t status, std::string text);
+  [[nodiscard]] bool number_taken_by_another(const Local& local) const;
   void send(Pnn to, DatabaseId id, commit::Body body);
   void dispatch(Pnn from, DatabaseId id, const commit::Body& body, Instant now);
   void deliver(Parked parked, Instant now);

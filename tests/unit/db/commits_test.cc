@@ -94,6 +94,29 @@ TEST_F(LoneCommits, WrongSequenceNumberIsRefusedAndNothingWritten) {
   EXPECT_EQ(persistent->record_count(), 0u);
 }
 
+TEST_F(LoneCommits, NumberTakenByAnotherCommitIsNotWhatARefusedClientFinds) {
+  (void)commit(1, {entry("k", "theirs"), sequence(1)});
+  const auto answers = commit(2, {entry("k", "ours"), sequence(1)});
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_EQ(answers[0].status, -1);
+  EXPECT_EQ((*persistent->fetch("k"))->value, "theirs");
+  EXPECT_EQ(commits.sequence_number(persistent->id()), 2u) << "with 1 the client would believe that it was committed";
+}
+
+TEST_F(LoneCommits, ViewChangeDoesNotMakeAnothersCommitLookLikeOnesOwn) {
+  auto first = commits.client_commit(CommitId{1}, 1, {persistent->id(), {entry("k", "theirs"), sequence(1)}}, now);
+  auto second = commits.client_commit(CommitId{2}, 2, {persistent->id(), {entry("k", "ours"), sequence(1)}}, now);
+  commits.prepare(alone(kSecond), false, now);
+  EXPECT_TRUE(drain(std::move(first)).empty());
+  EXPECT_TRUE(drain(std::move(second)).empty());
+  const auto answers = drain(install(Generation{1, 3}));
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers[0].status, 2) << "this one was written";
+  EXPECT_EQ(answers[1].status, -1);
+  EXPECT_EQ((*persistent->fetch("k"))->value, "theirs");
+  EXPECT_EQ(commits.sequence_number(persistent->id()), 2u);
+}
+
 TEST_F(LoneCommits, EmptyCommitIsDoneAtOnce) {
   EXPECT_EQ(commit(1, {}), (Answers{CommitAnswer{CommitId{1}, 0, ""}}));
 }
