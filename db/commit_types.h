@@ -76,13 +76,15 @@ struct CommitSettings {
   std::size_t batch_records = 4096;
   std::size_t history_commits = 4096;      // kept per database in memory, to send differences
   std::size_t history_bytes = 4u * 1024 * 1024;
-  Duration pull_limit = seconds(10);       // without a batch until a fetch counts as failed
+  Duration pull_limit = seconds(2);        // without a batch until a fetch counts as failed
   Duration pull_retry = milliseconds(5);   // to ask again for a commit that is not durable at the source yet
 };
 
 // What a node held when it installed a view counts as of that view (control plane, section 2). Versions of
-// different nodes are compared by this, and by nothing else.
+// different nodes are compared by this, and by nothing else. A copy without any commit (new, or in the place of a
+// damaged one) is worth nothing, whatever was installed.
 [[nodiscard]] constexpr CopyVersion effective_version(const CopyVersion& stored, Generation installed) {
+  if (stored == CopyVersion{}) return stored;
   return {stored.generation < installed ? installed : stored.generation, stored.seqnum};
 }
 

@@ -522,7 +522,7 @@ CommitActions Commits::tick(Instant now) {
         actions_.emplace_back(CommitTrouble{pnn, attached.database->name() + ": a commit is not durable there in time"});
       }
     }
-    if (attached.fetch && now >= attached.fetch->last_progress() + settings_.pull_limit) {
+    if (attached.fetch && !attached.fetch->writing() && now >= attached.fetch->last_progress() + settings_.pull_limit) {
       fail_fetch(id, attached, "no answer from the source of the copy");
     }
     if (attached.fetch && now >= attached.fetch->retry_at()) {
@@ -540,7 +540,8 @@ Instant Commits::next_wake() const {
       next = std::min(next, attached.in_flight->since + settings_.commit_limit);
     }
     if (attached.fetch) {
-      next = std::min({next, attached.fetch->last_progress() + settings_.pull_limit, attached.fetch->retry_at()});
+      if (!attached.fetch->writing()) next = std::min(next, attached.fetch->last_progress() + settings_.pull_limit);
+      next = std::min(next, attached.fetch->retry_at());
     }
   }
   return next;

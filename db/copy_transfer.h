@@ -74,6 +74,7 @@ class CopyFetch {
 
   [[nodiscard]] std::uint64_t id() const { return id_; }
   [[nodiscard]] Pnn from() const { return from_; }
+  [[nodiscard]] bool writing() const { return writing_; }
   [[nodiscard]] Instant last_progress() const { return last_progress_; }
   [[nodiscard]] Instant retry_at() const { return retry_at_; }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }  // of records received

@@ -119,6 +119,9 @@ class DatabaseStore {
   virtual Result<Database*> open(const std::string& name, DatabaseKind kind) = 0;
   // Detach: the files of a volatile database are deleted.
   virtual Result<void> remove(DatabaseId id) = 0;
+  // Why the contents of this persistent database could not be used when it was opened: what was there is set aside and an
+  // empty copy is in its place. Empty: all is well.
+  [[nodiscard]] virtual std::string damage(DatabaseId) const { return {}; }
   // Names and kinds of the persistent databases that are on disk; the node attaches them at start.
   [[nodiscard]] virtual Result<std::vector<std::pair<std::string, DatabaseKind>>> existing() const = 0;
 };
