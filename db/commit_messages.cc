@@ -41,12 +41,21 @@ void pack_body(Packer& packer, const Body& body) {
                    packer.u64(m.position);
                  },
                  [&](const PullData& m) {
-                   packer.array(9).u64(m.id);
+                   packer.array(12).u64(m.id);
                    pack_version(packer, m.version);
+                   pack_version(packer, m.visible);
                    packer.flag(m.difference).flag(m.done).u64(m.position).u64(m.next);
                    pack_entries(packer, m.entries);
                  },
                  [&](const PullRefused& m) { packer.array(2).u64(m.id).bytes(m.reason); },
+                 [&](const AskCopies&) { packer.array(0); },
+                 [&](const Copies& m) {
+                   packer.array(3).generation(m.installed).array(m.copies.size());
+                   for (const Copies::Copy& copy : m.copies) {
+                     packer.array(6).u64(number(copy.database)).bytes(copy.name).u64(static_cast<std::uint8_t>(copy.kind));
+                     pack_version(packer, copy.version);
+                   }
+                 },
              },
              body);
 }
@@ -125,9 +134,10 @@ class BodyReader {
       }
       case 5: {
         PullData m;
-        fields(9);
+        fields(12);
         m.id = in_.u64();
         m.version = version();
+        m.visible = version();
         m.difference = in_.flag();
         m.done = in_.flag();
         m.position = in_.u64();
@@ -140,6 +150,31 @@ class BodyReader {
         fields(2);
         m.id = in_.u64();
         m.reason = text();
+        return m;
+      }
+      case 7:
+        fields(0);
+        return AskCopies{};
+      case 8: {
+        Copies m;
+        fields(3);
+        m.installed = in_.generation();
+        const std::size_t count = in_.array(kMaxCopies);
+        for (std::size_t i = 0; i < count && in_.ok(); ++i) {
+          Copies::Copy copy;
+          fields(6);
+          copy.database = DatabaseId{in_.u32()};
+          copy.name = text();
+          const std::uint64_t kind = in_.u64();
+          if (kind != static_cast<std::uint8_t>(DatabaseKind::Persistent) &&
+              kind != static_cast<std::uint8_t>(DatabaseKind::Replicated)) {
+            in_.fail();
+          }
+          copy.kind = static_cast<DatabaseKind>(kind);
+          copy.version = version();
+          if (copy.name.empty() || copy.name.size() > 255) in_.fail();
+          m.copies.push_back(std::move(copy));
+        }
         return m;
       }
       default:
@@ -163,7 +198,8 @@ Result<CommitMessage> decode_commit_message(BytesView bytes) {
 
 std::string_view name_of(const commit::Body& body) {
   static constexpr std::string_view kNames[] = {"COMMIT_REQUEST", "COMMIT_WRITE", "DURABLE",     "COMMIT_DONE",
-                                                "PULL",           "PULL_DATA",    "PULL_REFUSED"};
+                                                "PULL",           "PULL_DATA",    "PULL_REFUSED", "ASK_COPIES",
+                                                "COPIES"};
   return kNames[body.index()];
 }
 

@@ -21,6 +21,7 @@
 namespace tdbmesh {
 
 inline constexpr std::size_t kMaxCommitEntries = 1u << 20;
+inline constexpr std::size_t kMaxCopies = 4096;
 
 namespace commit {
 
@@ -57,18 +58,22 @@ struct Done {
   friend bool operator==(const Done&, const Done&) = default;
 };
 
-// PULL: give me the next batch of your copy. `have`: what I have, in case differences will do.
+// PULL: give me what follows `have`, or the next batch of your whole copy.
 struct Pull {
   std::uint64_t id = 0;  // the puller's, one per copy fetched
   CopyVersion have;
-  std::uint64_t position = 0;  // 0: from the start
+  std::uint64_t position = 0;  // of the whole copy; 0: the commits after `have`, or the start if they are not known
   friend bool operator==(const Pull&, const Pull&) = default;
 };
 
-// PULL_DATA: a batch of the copy `version`. Difference: apply it to the copy you named in `have`.
+// PULL_DATA. Difference: the commits between `have` and `version`; `done`: there are no more. Otherwise a batch of the
+// whole copy, read while commits may go on: it has at least all commits up to `version` and perhaps some up to
+// `visible`, so whoever puts the batches together adds the commits after the first batch's `version`, unless the last
+// one's `visible` is still the same.
 struct PullData {
   std::uint64_t id = 0;
   CopyVersion version;
+  CopyVersion visible;
   bool difference = false;
   bool done = false;
   std::uint64_t position = 0;  // where this batch began
@@ -84,7 +89,27 @@ struct PullRefused {
   friend bool operator==(const PullRefused&, const PullRefused&) = default;
 };
 
-using Body = std::variant<Request, Write, Durable, Done, Pull, PullData, PullRefused>;
+// ASK_COPIES, to the leader before joining: which copies are there?
+struct AskCopies {
+  friend bool operator==(const AskCopies&, const AskCopies&) = default;
+};
+
+// COPIES: all persistent and replicated databases here. `installed`: the view in use here; none: the sender is in no
+// view, and its copies say nothing.
+struct Copies {
+  struct Copy {
+    DatabaseId database{};
+    std::string name;
+    DatabaseKind kind = DatabaseKind::Persistent;
+    CopyVersion version;
+    friend bool operator==(const Copy&, const Copy&) = default;
+  };
+  Generation installed;
+  std::vector<Copy> copies;
+  friend bool operator==(const Copies&, const Copies&) = default;
+};
+
+using Body = std::variant<Request, Write, Durable, Done, Pull, PullData, PullRefused, AskCopies, Copies>;
 
 }  // namespace commit
 

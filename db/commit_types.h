@@ -52,6 +52,13 @@ struct SettleFailed {
   friend bool operator==(const SettleFailed&, const SettleFailed&) = default;
 };
 
+// What the leader answered to ask_copies().
+struct CopiesKnown {
+  Pnn from{};
+  Generation installed;
+  std::vector<commit::Copies::Copy> copies;
+};
+
 // Tell the leader: a new view is needed. `peer` is the member that does not get on (itself: its store
 // failed; the leader leaves it out with that reason), none: the same members will do.
 struct CommitTrouble {
@@ -60,21 +67,24 @@ struct CommitTrouble {
   friend bool operator==(const CommitTrouble&, const CommitTrouble&) = default;
 };
 
-using CommitAction = std::variant<SendCommit, SubmitChange, CommitAnswer, Settled, SettleFailed, CommitTrouble>;
+using CommitAction = std::variant<SendCommit, SubmitChange, CommitAnswer, Settled, SettleFailed, CopiesKnown, CommitTrouble>;
 using CommitActions = std::vector<CommitAction>;
 
 struct CommitSettings {
   Duration commit_limit = seconds(5);      // until a member that is not DURABLE is reported
   std::size_t batch_bytes = 1024 * 1024;   // of a copy, per message (at least one record)
   std::size_t batch_records = 4096;
-  std::size_t history_commits = 16;        // kept per database, to send differences
+  std::size_t history_commits = 4096;      // kept per database in memory, to send differences
   std::size_t history_bytes = 4u * 1024 * 1024;
-  Duration pull_limit = seconds(10);       // without a batch until a fetch counts as failed
+  Duration pull_limit = seconds(2);        // without a batch until a fetch counts as failed
+  Duration pull_retry = milliseconds(5);   // to ask again for a commit that is not durable at the source yet
 };
 
 // What a node held when it installed a view counts as of that view (control plane, section 2). Versions of
-// different nodes are compared by this, and by nothing else.
+// different nodes are compared by this, and by nothing else. A copy without any commit (new, or in the place of a
+// damaged one) is worth nothing, whatever was installed.
 [[nodiscard]] constexpr CopyVersion effective_version(const CopyVersion& stored, Generation installed) {
+  if (stored == CopyVersion{}) return stored;
   return {stored.generation < installed ? installed : stored.generation, stored.seqnum};
 }
 

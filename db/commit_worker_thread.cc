@@ -71,8 +71,11 @@ void CommitWorkerThread::run() {
       // All that waits for the database of the oldest one, in order; the others keep their places.
       const DatabaseId database = queue_.front().change.database;
       std::deque<Job> rest;
+      bool closed = false;  // a part goes alone
       for (Job& job : queue_) {
-        if (job.change.database == database && jobs.size() < kMostPerTransaction) {
+        const bool alone = job.change.part != DurableChange::Part::All;
+        if (job.change.database == database && jobs.size() < kMostPerTransaction && !(alone && !jobs.empty()) && !closed) {
+          closed = alone;
           jobs.push_back(std::move(job));
         } else {
           rest.push_back(std::move(job));
@@ -89,6 +92,9 @@ void CommitWorkerThread::work(std::vector<Job> jobs) {
   if (database == nullptr) {
     for (const Job& job : jobs) report(job.ticket, failure(Fault::NotFound, "database " + to_string(job.change.database) + " is gone"));
     return;
+  }
+  if (jobs.front().change.part != DurableChange::Part::All) {
+    return report(jobs.front().ticket, database->apply_part(jobs.front().change));
   }
   std::vector<const DurableChange*> changes;
   for (const Job& job : jobs) changes.push_back(&job.change);

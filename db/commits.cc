@@ -11,6 +11,7 @@ namespace tdbmesh {
 namespace {
 
 constexpr const char* kEndedByRecovery = "trans3 commit ended by recovery";
+constexpr const char* kChangedMeanwhile = "the database has changed since the transaction began";
 
 bool shared_everywhere(const Database& database) { return database.kind() != DatabaseKind::Volatile; }
 
@@ -156,6 +157,21 @@ bool Commits::drained() const {
   return std::none_of(commits_.begin(), commits_.end(), [](const auto& entry) { return entry.second.sent; });
 }
 
+// The settled copy has the number that this commit wanted, with other content: the client would read success.
+bool Commits::number_taken_by_another(const Local& local) const {
+  const auto at = databases_.find(local.database);
+  const std::uint64_t wanted = local.request.seqnum;
+  if (at == databases_.end() || wanted == 0 || sequence_number(local.database) != wanted) return false;
+  std::map<BytesView, const RecordEntry*> last;  // of several entries with one key the last one is stored
+  for (const RecordEntry& entry : local.request.entries) last[entry.key] = &entry;
+  for (const auto& [key, entry] : last) {
+    const auto stored = at->second.database->fetch(key);
+    if (!stored) return false;
+    if (!*stored || (*stored)->header != entry->header || (*stored)->value != entry->value) return true;
+  }
+  return false;
+}
+
 void Commits::on_done(const commit::Done& done) { answer(CommitId{done.id}, done.status, done.text); }
 
 // --- the sequencer --------------------------------------------------------------------------------------------
@@ -170,7 +186,7 @@ void Commits::on_request(Pnn from, DatabaseId id, Attached& attached, const comm
       attached.last->entries == request.entries) {
     return send(from, id, commit::Done{request.id, 0, {}});
   }
-  attached.queue.push_back(Queued{from, request});
+  attached.queue.push_back(Queued{from, request, false});
   start_next(id, attached, now);
 }
 
@@ -179,8 +195,16 @@ void Commits::start_next(DatabaseId id, Attached& attached, Instant now) {
     Queued next = std::move(attached.queue.front());
     attached.queue.pop_front();
     const std::uint64_t seqnum = attached.seqnum + 1;
+    if (next.request.seqnum != 0 && next.request.seqnum == attached.seqnum) {
+      // Another commit has this number. A refused client looks at the sequence number, and would take that one for its
+      // own: the number moves on before it is told.
+      next.request.entries.clear();
+      next.request.replace_all = false;
+      next.request.seqnum = 0;
+      next.refused = true;
+    }
     if (next.request.seqnum != 0 && next.request.seqnum != seqnum) {
-      send(next.origin, id, commit::Done{next.request.id, -1, "the database has changed since the transaction began"});
+      send(next.origin, id, commit::Done{next.request.id, -1, kChangedMeanwhile});
       continue;
     }
     if (next.request.seqnum == 0) set_sequence_number(next.request.entries, seqnum, next.origin);
@@ -203,7 +227,11 @@ void Commits::on_durable_elsewhere(Pnn from, DatabaseId id, Attached& attached, 
   if (!attached.in_flight->waiting.empty()) return;
   InFlight done = std::move(*attached.in_flight);
   attached.in_flight.reset();
-  send(done.commit.origin, id, commit::Done{done.commit.request.id, 0, {}});
+  if (done.commit.refused) {
+    send(done.commit.origin, id, commit::Done{done.commit.request.id, -1, kChangedMeanwhile});
+  } else {
+    send(done.commit.origin, id, commit::Done{done.commit.request.id, 0, {}});
+  }
   attached.last = Last{done.seqnum, std::move(done.commit.request.entries)};
   start_next(id, attached, now);
 }
@@ -224,20 +252,20 @@ void Commits::on_write(Pnn from, DatabaseId id, Attached& attached, const commit
   ticket.after = CopyVersion{view_.generation, write.seqnum};
   ticket.entries = write.entries;
   ticket.tell = from;
-  submit(id, attached, std::move(ticket), write.replace_all);
+  DurableChange change;
+  change.replace_all = write.replace_all;
+  change.entries = write.entries;
+  submit(id, attached, std::move(ticket), std::move(change));
 }
 
-void Commits::submit(DatabaseId id, Attached& attached, Ticket ticket, bool replace_all) {
+void Commits::submit(DatabaseId id, Attached& attached, Ticket ticket, DurableChange change) {
   ticket.database = id;
   ticket.before = attached.version;
-  ticket.replaced = replace_all;
+  ticket.replaced = change.replace_all;
   ticket.generation = view_.generation;
-  attached.seqnum = ticket.after.seqnum;
-  DurableChange change;
+  if (ticket.visible) attached.seqnum = ticket.after.seqnum;
   change.database = id;
   change.version = ticket.after;
-  change.replace_all = replace_all;
-  change.entries = ticket.entries;
   actions_.emplace_back(SubmitChange{next_ticket_, std::move(change)});
   tickets_.emplace(next_ticket_++, std::move(ticket));
 }
@@ -256,15 +284,16 @@ CommitActions Commits::on_durable(std::uint64_t number, const Result<>& result, 
     actions_.emplace_back(CommitTrouble{self_, result.error().context});
     return finish(now);
   }
-  attached.version = ticket.after;
-  if (ticket.replaced) {
-    attached.history.clear();
-  } else {
-    attached.history.add(ticket.before, ticket.after, std::move(ticket.entries), settings_);
+  if (ticket.visible) {
+    attached.version = ticket.after;
+    if (ticket.replaced) {
+      attached.history.clear();
+    } else {
+      attached.history.add(ticket.before, ticket.after, std::move(ticket.entries), settings_);
+    }
   }
   if (!ticket.tell) {
-    attached.fetch.reset();
-    actions_.emplace_back(Settled{ticket.database, attached.version});
+    fetch_durable(attached, ticket, now);
   } else if (ticket.generation == view_.generation && !frozen()) {
     send(*ticket.tell, ticket.database, commit::Durable{ticket.after.seqnum});
   }
@@ -301,7 +330,8 @@ void Commits::deliver(Parked parked, Instant now) {
   const commit::Body& body = parked.message.body;
   const DatabaseId id = parked.message.database;
   if (std::holds_alternative<commit::Pull>(body) || std::holds_alternative<commit::PullData>(body) ||
-      std::holds_alternative<commit::PullRefused>(body)) {
+      std::holds_alternative<commit::PullRefused>(body) || std::holds_alternative<commit::AskCopies>(body) ||
+      std::holds_alternative<commit::Copies>(body)) {
     return dispatch(parked.from, id, body, now);  // copies are told apart by their version
   }
   const View& promised = frozen() ? accepted_ : view_;
@@ -335,6 +365,11 @@ void Commits::deliver_parked(Instant now) {
 void Commits::dispatch(Pnn from, DatabaseId id, const commit::Body& body, Instant now) {
   if (const auto* done = std::get_if<commit::Done>(&body)) return on_done(*done);
   if (const auto* pull = std::get_if<commit::Pull>(&body)) return on_pull(from, id, *pull);
+  if (std::holds_alternative<commit::AskCopies>(body)) return on_ask_copies(from);
+  if (const auto* known = std::get_if<commit::Copies>(&body)) {
+    actions_.emplace_back(CopiesKnown{from, known->installed, known->copies});
+    return;
+  }
   const auto it = databases_.find(id);
   if (it == databases_.end()) return;
   Attached& attached = it->second;
@@ -360,7 +395,23 @@ void Commits::on_pull(Pnn from, DatabaseId id, const commit::Pull& pull) {
   if (it == databases_.end() || !shared_everywhere(*it->second.database)) {
     return send(from, id, commit::PullRefused{pull.id, "no such persistent database here"});
   }
-  send(from, id, answer_pull(*it->second.database, it->second.history, pull, settings_));
+  send(from, id, answer_pull(*it->second.database, it->second.version, it->second.history, pull, settings_));
+}
+
+CommitActions Commits::ask_copies(Pnn whom, Instant now) {
+  send(whom, DatabaseId{}, commit::AskCopies{});
+  return finish(now);
+}
+
+void Commits::on_ask_copies(Pnn from) {
+  commit::Copies known;
+  // A view change under way may end without this node.
+  if (may_commit()) known.installed = view_.generation;
+  for (const auto& [id, attached] : databases_) {
+    if (!shared_everywhere(*attached.database) || known.copies.size() == kMaxCopies) continue;
+    known.copies.push_back({id, attached.database->name(), attached.database->kind(), attached.version});
+  }
+  send(from, DatabaseId{}, std::move(known));
 }
 
 CommitActions Commits::settle(DatabaseId id, Pnn from, const CopyVersion& version, Instant now) {
@@ -373,25 +424,38 @@ CommitActions Commits::settle(DatabaseId id, Pnn from, const CopyVersion& versio
                                    [id](const auto& entry) { return entry.second.database == id; });
   if (writing) return {SettleFailed{id, "a write is under way"}};
   attached.fetch.emplace(next_fetch_++, from, attached.version, version, now);
-  send(from, id, attached.fetch->first());
+  send(from, id, attached.fetch->next());
   return finish(now);
 }
 
-void Commits::on_pull_data(Pnn from, DatabaseId id, Attached& attached, const commit::PullData& data, Instant now) {
+void Commits::on_pull_data(Pnn from, DatabaseId id, Attached& attached, commit::PullData data, Instant now) {
   if (!attached.fetch) return;
-  auto step = attached.fetch->on_data(from, data, now);
+  const std::uint64_t before = attached.fetch->bytes();
+  auto step = attached.fetch->on_data(from, std::move(data), settings_, now);
   if (!step) return;
+  fetched_.bytes += attached.fetch->bytes() - before;
   std::visit(Match{
-                 [&](CopyFetch::Ask& ask) { send(from, id, ask.pull); },
+                 [](CopyFetch::Wait&) {},
                  [&](CopyFetch::Failed& failed) { fail_fetch(id, attached, std::move(failed.reason)); },
-                 [&](CopyFetch::Complete& complete) {
+                 [&](CopyFetch::Write& write) {
                    Ticket ticket;
-                   ticket.after = complete.change.version;
-                   ticket.entries = std::move(complete.change.entries);
-                   submit(id, attached, std::move(ticket), complete.change.replace_all);
+                   ticket.fetch = attached.fetch->id();
+                   ticket.after = write.change.version;
+                   ticket.visible = write.change.part == DurableChange::Part::All ||
+                                    write.change.part == DurableChange::Part::Last;
+                   if (!write.change.replace_all) ticket.entries = write.change.entries;
+                   submit(id, attached, std::move(ticket), std::move(write.change));
                  },
              },
              *step);
+}
+
+void Commits::fetch_durable(Attached& attached, const Ticket& ticket, Instant now) {
+  if (!attached.fetch || attached.fetch->id() != ticket.fetch) return;  // given up meanwhile
+  if (!attached.fetch->written(now)) return send(attached.fetch->from(), ticket.database, attached.fetch->next());
+  ++(attached.fetch->whole() ? fetched_.whole : fetched_.differences);
+  attached.fetch.reset();
+  actions_.emplace_back(Settled{ticket.database, attached.version});
 }
 
 void Commits::fail_fetch(DatabaseId id, Attached& attached, std::string reason) {
@@ -448,8 +512,13 @@ CommitActions Commits::install(const View& view, Instant now) {
   if (!view_.contains(self_)) return finish(now);
   // The copies are equal now, so what the client reads from its own one is the truth about its commit.
   std::vector<CommitId> cut;
-  for (const auto& [id, local] : commits_) {
-    if (local.sent) cut.push_back(id);
+  for (auto& [id, local] : commits_) {
+    if (!local.sent) continue;
+    if (number_taken_by_another(local)) {
+      local.sent = false;  // the sequencer refuses it, see start_next()
+    } else {
+      cut.push_back(id);
+    }
   }
   for (const CommitId id : cut) answer(id, 2, kEndedByRecovery);
   if (may_commit()) send_held();
@@ -466,8 +535,12 @@ CommitActions Commits::tick(Instant now) {
         actions_.emplace_back(CommitTrouble{pnn, attached.database->name() + ": a commit is not durable there in time"});
       }
     }
-    if (attached.fetch && now >= attached.fetch->last_progress() + settings_.pull_limit) {
+    if (attached.fetch && !attached.fetch->writing() && now >= attached.fetch->last_progress() + settings_.pull_limit) {
       fail_fetch(id, attached, "no answer from the source of the copy");
+    }
+    if (attached.fetch && now >= attached.fetch->retry_at()) {
+      attached.fetch->asked_again();
+      send(attached.fetch->from(), id, attached.fetch->next());
     }
   }
   return finish(now);
@@ -479,7 +552,10 @@ Instant Commits::next_wake() const {
     if (attached.in_flight && !attached.in_flight->reported && !frozen()) {
       next = std::min(next, attached.in_flight->since + settings_.commit_limit);
     }
-    if (attached.fetch) next = std::min(next, attached.fetch->last_progress() + settings_.pull_limit);
+    if (attached.fetch) {
+      if (!attached.fetch->writing()) next = std::min(next, attached.fetch->last_progress() + settings_.pull_limit);
+      next = std::min(next, attached.fetch->retry_at());
+    }
   }
   return next;
 }

@@ -9,7 +9,9 @@
 //   member:    COMMIT_WRITE --> SubmitChange --> on_durable() --> DURABLE
 //
 // Rules: a failure is never answered while a write may be under way; a commit that a view change cut off is
-// answered (status 2) when the next view is installed, and then the local copy is settled. A copy's version
+// answered (status 2) when the next view is installed, and then the local copy is settled. The client then compares
+// sequence numbers, so a number that another commit has taken meanwhile must not be what it finds: then the number
+// moves on by one more before the answer, which is -1. A copy's version
 // is (generation, seqnum) of its last commit, stored with the data.
 //
 // View change, in this order: prepare(view); wait until quiet(); report versions(); settle() what differs,
@@ -67,9 +69,18 @@ class Commits {
   [[nodiscard]] bool quiet() const { return tickets_.empty(); }
   [[nodiscard]] std::map<DatabaseId, CopyVersion> versions() const;
   // Make the copy equal to the one `from` has, which is `version` as stored there. A default `version` takes
-  // whatever `from` has (catching up before joining). Reports Settled or SettleFailed.
+  // whatever `from` has (catching up before joining, while commits there go on). Reports Settled or SettleFailed.
   [[nodiscard]] CommitActions settle(DatabaseId id, Pnn from, const CopyVersion& version, Instant now);
   [[nodiscard]] CommitActions install(const View& view, Instant now);
+  // Which copies has it? CopiesKnown answers, or nobody: ask again.
+  [[nodiscard]] CommitActions ask_copies(Pnn whom, Instant now);
+  // Bytes of records fetched from other nodes, ever; and how many copies needed all records.
+  struct Fetched {
+    std::uint64_t bytes = 0;
+    std::uint64_t differences = 0;
+    std::uint64_t whole = 0;
+  };
+  [[nodiscard]] const Fetched& fetched() const { return fetched_; }
 
   // What answers GET_DB_SEQNUM.
   [[nodiscard]] std::uint64_t sequence_number(DatabaseId id) const;
@@ -89,6 +100,7 @@ class Commits {
   struct Queued {
     Pnn origin{};
     commit::Request request;
+    bool refused = false;  // only the sequence number moves, see start_next()
   };
   // At the sequencer: written everywhere, not yet durable everywhere.
   struct InFlight {
@@ -115,11 +127,13 @@ class Commits {
   };
   struct Ticket {
     DatabaseId database{};
+    std::uint64_t fetch = 0;            // for this copy being fetched; 0: a commit
+    bool visible = true;                // false: only set aside
     CopyVersion before;
     CopyVersion after;
     bool replaced = false;
     std::vector<RecordEntry> entries;   // for the history
-    std::optional<Pnn> tell;            // DURABLE goes there; none: a settled copy
+    std::optional<Pnn> tell;            // DURABLE goes there; none: a copy being fetched
     Generation generation;
   };
   struct Parked {
@@ -138,18 +152,21 @@ class Commits {
   void send_held();
   void commit_volatile(CommitId id, Database& database, const RecordBuffer& buffer);
   void answer(CommitId id, std::int32_t status, std::string text);
+  [[nodiscard]] bool number_taken_by_another(const Local& local) const;
   void send(Pnn to, DatabaseId id, commit::Body body);
   void dispatch(Pnn from, DatabaseId id, const commit::Body& body, Instant now);
   void deliver(Parked parked, Instant now);
   void deliver_parked(Instant now);
   void park(Parked parked);
   void on_pull(Pnn from, DatabaseId id, const commit::Pull& pull);
+  void on_ask_copies(Pnn from);
   void on_request(Pnn from, DatabaseId id, Attached& attached, const commit::Request& request, Instant now);
-  void submit(DatabaseId id, Attached& attached, Ticket ticket, bool replace_all);
+  void submit(DatabaseId id, Attached& attached, Ticket ticket, DurableChange change);
+  void fetch_durable(Attached& attached, const Ticket& ticket, Instant now);
   void on_write(Pnn from, DatabaseId id, Attached& attached, const commit::Write& write);
   void on_durable_elsewhere(Pnn from, DatabaseId id, Attached& attached, const commit::Durable& durable, Instant now);
   void on_done(const commit::Done& done);
-  void on_pull_data(Pnn from, DatabaseId id, Attached& attached, const commit::PullData& data, Instant now);
+  void on_pull_data(Pnn from, DatabaseId id, Attached& attached, commit::PullData data, Instant now);
   void start_next(DatabaseId id, Attached& attached, Instant now);
   void fail_fetch(DatabaseId id, Attached& attached, std::string reason);
 
@@ -163,6 +180,7 @@ class Commits {
   std::map<std::uint64_t, Ticket> tickets_;
   std::uint64_t next_ticket_ = 1;
   std::uint64_t next_fetch_ = 1;
+  Fetched fetched_;
   std::deque<std::pair<DatabaseId, commit::Body>> in_line_;
   std::deque<Parked> parked_;  // for a generation not installed yet, or a database not attached yet
   std::size_t parked_bytes_ = 0;

@@ -7,7 +7,7 @@ namespace tdbmesh {
 
 namespace {
 
-constexpr unsigned kMaxRestarts = 100;  // a source that changes faster than it is read
+constexpr unsigned kMaxRestarts = 10;  // a source whose commits are forgotten faster than its copy is read
 
 std::size_t size_of(const std::vector<RecordEntry>& entries) {
   std::size_t bytes = 0;
@@ -34,32 +34,42 @@ void CommitHistory::clear() {
   bytes_ = 0;
 }
 
-std::optional<std::vector<RecordEntry>> CommitHistory::between(const CopyVersion& have,
-                                                               const CopyVersion& want) const {
+std::optional<CommitHistory::Following> CommitHistory::after(const CopyVersion& have, std::size_t most_bytes) const {
   const auto from = std::find_if(steps_.begin(), steps_.end(), [&](const Step& step) { return step.before == have; });
   if (from == steps_.end()) return std::nullopt;
-  std::vector<RecordEntry> entries;
+  Following following;
+  std::size_t bytes = 0;
   for (auto step = from; step != steps_.end(); ++step) {
-    entries.insert(entries.end(), step->entries.begin(), step->entries.end());
-    if (step->after == want) return entries;
+    bytes += step->bytes;
+    if (step != from && bytes > most_bytes) break;
+    following.entries.insert(following.entries.end(), step->entries.begin(), step->entries.end());
+    following.version = step->after;
   }
-  return std::nullopt;
+  return following;
 }
 
-commit::Body answer_pull(const Database& database, const CommitHistory& history, const commit::Pull& pull,
-                         const CommitSettings& settings) {
+commit::Body answer_pull(const Database& database, const CopyVersion& durable, const CommitHistory& history,
+                         const commit::Pull& pull, const CommitSettings& settings) {
   commit::PullData data;
   data.id = pull.id;
   data.position = pull.position;
-  data.version = database.version();
   if (pull.position == 0) {
-    if (auto missing = history.between(pull.have, data.version); missing && size_of(*missing) <= settings.batch_bytes) {
+    std::optional<CommitHistory::Following> following;
+    if (pull.have == durable) {
+      following = CommitHistory::Following{durable, {}};
+    } else {
+      following = history.after(pull.have, settings.batch_bytes);
+    }
+    if (following) {
       data.difference = true;
-      data.done = true;
-      data.entries = std::move(*missing);
+      data.version = following->version;
+      data.visible = database.version();
+      data.done = data.version == data.visible;
+      data.entries = std::move(following->entries);
       return data;
     }
   }
+  data.version = durable;
   ScanPosition at{pull.position};
   std::size_t bytes = 0;
   while (!data.done && bytes < settings.batch_bytes && data.entries.size() < settings.batch_records) {
@@ -74,48 +84,76 @@ commit::Body answer_pull(const Database& database, const CommitHistory& history,
     data.done = batch->done;
   }
   data.next = at.at;
-  // A commit that became visible while the batch was read: the batch may hold half of it.
-  if (database.version() != data.version) {
-    data.version = {};
-    data.entries.clear();
-    data.done = false;
-    data.next = 0;
-    data.position = 0;
-  }
+  data.visible = database.version();  // after the reading: what may be in this batch
   return data;
 }
 
 CopyFetch::CopyFetch(std::uint64_t id, Pnn from, const CopyVersion& have, const CopyVersion& want, Instant now)
     : id_(id), from_(from), have_(have), want_(want), last_progress_(now) {}
 
-commit::Pull CopyFetch::first() const { return commit::Pull{id_, have_, 0}; }
+commit::Pull CopyFetch::next() const { return commit::Pull{id_, staged_.value_or(have_), position_}; }
 
-std::optional<CopyFetch::Step> CopyFetch::on_data(Pnn from, const commit::PullData& data, Instant now) {
-  if (from != from_ || data.id != id_) return std::nullopt;
-  last_progress_ = now;
-  const bool fits = data.position == position_ && (!version_ || *version_ == data.version);
-  const bool changing = data.version == CopyVersion{} && !data.done;
-  if (!fits || changing) {
-    // The source went on: what was collected is of an older copy.
-    if (++restarts_ > kMaxRestarts) return Failed{"the source's copy keeps changing"};
-    version_.reset();
-    position_ = 0;
-    entries_.clear();
-    return Ask{first()};
+std::optional<CopyFetch::Step> CopyFetch::on_data(Pnn from, commit::PullData data, const CommitSettings& settings,
+                                                  Instant now) {
+  if (from != from_ || data.id != id_ || writing_ || data.position != position_) return std::nullopt;
+  if (position_ > 0 && data.difference) return std::nullopt;  // not what was asked
+  bytes_ += size_of(data.entries);
+  return data.difference ? difference(std::move(data), settings, now) : batch(std::move(data));
+}
+
+CopyFetch::Step CopyFetch::difference(commit::PullData data, const CommitSettings& settings, Instant now) {
+  const CopyVersion base = staged_.value_or(have_);
+  if (!data.done && data.version == base) {
+    // A commit that is visible there and not durable yet: the parts set aside may hold some of it.
+    retry_at_ = now + settings.pull_retry;
+    return Wait{};
   }
-  if (want_ != CopyVersion{} && data.version != want_) {
+  if (data.done && want_ != CopyVersion{} && data.version != want_) {
     return Failed{"the source has another version than the one to settle on"};
   }
+  if (staged_) staged_ = data.version;
+  return write(std::move(data.entries), data.version, data.done);
+}
+
+CopyFetch::Step CopyFetch::batch(commit::PullData data) {
+  if (data.position == 0) {
+    // The commits after `have` are not known there (any more): from the start.
+    if (staged_ && ++restarts_ > kMaxRestarts) return Failed{"the source's copy changes faster than it is read"};
+    staged_ = data.version;
+    first_part_ = true;
+  }
   if (!data.done && data.next <= data.position) return Failed{"the source does not get on"};
-  version_ = data.version;
-  position_ = data.next;
-  entries_.insert(entries_.end(), data.entries.begin(), data.entries.end());
-  if (!data.done) return Ask{commit::Pull{id_, have_, position_}};
+  position_ = data.done ? 0 : data.next;
+  const bool complete = data.done && data.visible == *staged_;
+  if (complete && want_ != CopyVersion{} && *staged_ != want_) {
+    return Failed{"the source has another version than the one to settle on"};
+  }
+  return write(std::move(data.entries), *staged_, complete);
+}
+
+CopyFetch::Step CopyFetch::write(std::vector<RecordEntry> entries, const CopyVersion& version, bool complete) {
+  using Part = DurableChange::Part;
   DurableChange change;
-  change.version = data.version;
-  change.replace_all = !data.difference;
-  change.entries = std::move(entries_);
-  return Complete{std::move(change)};
+  change.version = version;
+  change.entries = std::move(entries);
+  change.replace_all = staged_.has_value();
+  if (!staged_) {
+    have_ = version;  // each chunk of a difference is a copy of its own
+  } else if (first_part_) {
+    change.part = complete ? Part::All : Part::First;
+  } else {
+    change.part = complete ? Part::Last : Part::More;
+  }
+  first_part_ = false;
+  writing_ = true;
+  complete_ = complete;
+  return Write{std::move(change)};
+}
+
+bool CopyFetch::written(Instant now) {
+  writing_ = false;
+  last_progress_ = now;
+  return complete_;
 }
 
 }  // namespace tdbmesh

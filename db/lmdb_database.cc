@@ -9,6 +9,7 @@
 #include <set>
 
 #include "db/base/check.h"
+#include "db/incoming_file.h"
 #include "db/key_hash.h"
 #include "db/lmdb_environment.h"
 
@@ -303,6 +304,9 @@ struct LmdbDatabase::State {
     }
     return {};
   }
+
+  Result<void> apply_entries(MDB_txn* in, const std::vector<RecordEntry>& entries);
+  Result<void> put_version(MDB_txn* in, const CopyVersion& version);
 
   // Runs `change` in the handle's transaction, or in one of its own that is tried again with a larger map.
   template <class F>
@@ -682,10 +686,30 @@ Result<CopyVersion> LmdbDatabase::version() {
   return CopyVersion{Generation{d->version_term, static_cast<std::uint32_t>(d->version_serial)}, d->version_seqnum};
 }
 
+Result<void> LmdbDatabase::State::apply_entries(MDB_txn* in, const std::vector<RecordEntry>& entries) {
+  for (const RecordEntry& entry : entries) {
+    const Bytes header = encode_header(entry.header);
+    const BytesView parts[] = {header, entry.value};
+    if (auto done = put(in, entry.key, parts, StoreMode::Replace); !done) return done;
+  }
+  return {};
+}
+
+Result<void> LmdbDatabase::State::put_version(MDB_txn* in, const CopyVersion& version) {
+  auto description = describe(in);
+  if (!description) return tl::unexpected(description.error());
+  description->version_term = version.generation.term;
+  description->version_serial = version.generation.serial;
+  description->version_seqnum = version.seqnum;
+  if (auto room = env->reserve(sizeof(*description), 1); !room) return room;
+  return put_description(in, *description);
+}
+
 Result<void> LmdbDatabase::apply(std::span<const DurableChange* const> changes) {
   std::uint64_t bytes = 0;
   std::uint32_t entries = 0;
   for (const DurableChange* change : changes) {
+    TDBMESH_CHECK(change->part == DurableChange::Part::All);
     for (const RecordEntry& entry : change->entries) {
       if (entry.key.size() > kMaxKeySize || entry.value.size() > kMaxValueSize) {
         return failure(Fault::Malformed, fmt::format("{}: a key of {} or a value of {} bytes is too long", anchor().path(),
@@ -700,21 +724,36 @@ Result<void> LmdbDatabase::apply(std::span<const DurableChange* const> changes) 
       if (change->replace_all) {
         if (auto emptied = state_->empty(txn); !emptied) return emptied;
       }
-      for (const RecordEntry& entry : change->entries) {
-        const Bytes header = encode_header(entry.header);
-        const BytesView parts[] = {header, entry.value};
-        if (auto put = state_->put(txn, entry.key, parts, StoreMode::Replace); !put) return put;
-      }
-      auto description = state_->describe(txn);
-      if (!description) return tl::unexpected(description.error());
-      description->version_term = change->version.generation.term;
-      description->version_serial = change->version.generation.serial;
-      description->version_seqnum = change->version.seqnum;
-      if (auto room = state_->env->reserve(sizeof(*description), 1); !room) return room;
-      if (auto put = state_->put_description(txn, *description); !put) return put;
+      if (auto put = state_->apply_entries(txn, change->entries); !put) return put;
+      if (auto put = state_->put_version(txn, change->version); !put) return put;
     }
     return {};
   });
+  if (applied && seqnum_enabled()) anchor().shared().seqnum.fetch_add(std::max<std::uint32_t>(entries, 1));
+  return applied;
+}
+
+Result<void> LmdbDatabase::apply_part(const DurableChange& change) {
+  IncomingFile incoming(anchor().data_dir() + "/incoming");
+  using Part = DurableChange::Part;
+  if (auto added = incoming.append(change.entries, change.part == Part::First); !added) return added;
+  if (change.part != Part::Last) return {};
+  const auto bytes = incoming.size();
+  if (!bytes) return tl::unexpected(bytes.error());
+  std::uint32_t entries = 0;
+  auto applied = state_->write(*bytes, give_up_after(kWorkerWriterWait), [&](MDB_txn* txn) -> Result<void> {
+    if (change.replace_all) {
+      if (auto emptied = state_->empty(txn); !emptied) return emptied;
+    }
+    entries = 0;  // tried again with a larger map
+    auto read = incoming.for_each([&](const std::vector<RecordEntry>& batch) {
+      entries += static_cast<std::uint32_t>(batch.size());
+      return state_->apply_entries(txn, batch);
+    });
+    if (!read) return read;
+    return state_->put_version(txn, change.version);
+  });
+  incoming.remove();
   if (applied && seqnum_enabled()) anchor().shared().seqnum.fetch_add(std::max<std::uint32_t>(entries, 1));
   return applied;
 }

@@ -148,6 +148,9 @@ class LmdbDatabase {
   [[nodiscard]] Result<CopyVersion> version();
   // Applies several changes of this database, in order, in one durable transaction: all of them or none.
   [[nodiscard]] Result<void> apply(std::span<const DurableChange* const> changes);
+  // One part of a change that comes in parts (DurableChange::Part): First and More go to the file `incoming` in the
+  // data directory, Last applies all of them and removes it.
+  [[nodiscard]] Result<void> apply_part(const DurableChange& change);
   // Frees reader slots of dead processes, so that their snapshots do not keep pages; cheap, call it now and then.
   void clear_dead_readers();
   // Reads everything: hashes, lengths, counts. StoreCorrupt with the first finding. May crash on a damaged file: run it

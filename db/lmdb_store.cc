@@ -291,6 +291,10 @@ Result<std::shared_ptr<LmdbDatabase>> LmdbStore::open_persistent(const std::stri
         });
       }
     } else {
+      if (fs::exists(path, error) && !damage_.contains(database_id(name))) {
+        damage_[database_id(name)] = data_dir + " is missing";
+        notices_.push_back(data_dir + " is missing: an empty database takes its place");
+      }
       retire(path);
       ready = LmdbDatabase::create(path, new_settings(name, DatabaseKind::Persistent, data_dir));
       if (!ready) remove_tree(data_dir);
@@ -301,6 +305,7 @@ Result<std::shared_ptr<LmdbDatabase>> LmdbStore::open_persistent(const std::stri
       ready = tl::unexpected(opened.error());
     }
     if (ready.error().fault != Fault::StoreCorrupt || !have_data) return tl::unexpected(ready.error());
+    damage_[database_id(name)] = ready.error().context;
     if (auto aside = set_aside(path, data_dir, ready.error().context); !aside) return tl::unexpected(aside.error());
   }
   return failure(Fault::StoreCorrupt, path + " cannot be created");
@@ -369,6 +374,11 @@ Result<std::vector<std::pair<std::string, DatabaseKind>>> LmdbStore::existing() 
   }
   if (error) return failure(Fault::Io, fmt::format("cannot list {}: {}", config_.persistent_dir, error.message()));
   return std::vector<std::pair<std::string, DatabaseKind>>(found.begin(), found.end());
+}
+
+std::string LmdbStore::damage(DatabaseId id) const {
+  const auto found = damage_.find(id);
+  return found == damage_.end() ? std::string() : found->second;
 }
 
 std::vector<std::string> LmdbStore::take_notices() { return std::exchange(notices_, {}); }

@@ -43,6 +43,7 @@ class LmdbStore : public DatabaseStore {
 
   // Things an operator must know (a database was set aside), since the last call.
   [[nodiscard]] std::vector<std::string> take_notices();
+  [[nodiscard]] std::string damage(DatabaseId id) const override;
   // Every 10 s or so: frees what dead clients left behind.
   void maintain();
 
@@ -63,6 +64,7 @@ class LmdbStore : public DatabaseStore {
   mutable std::mutex mutex_;  // databases_, against lmdb()
   std::map<DatabaseId, std::unique_ptr<Entry>> databases_;
   std::map<std::string, std::uint64_t> last_epochs_;  // of volatile anchors that were retired, by path
+  std::map<DatabaseId, std::string> damage_;
   std::vector<std::string> notices_;
 };
 

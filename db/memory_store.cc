@@ -148,16 +148,25 @@ Result<void> MemoryDatabase::drop_all() {
 Result<void> MemoryDatabase::apply(const DurableChange& change) {
   if (faults_.failing) return failure(Fault::Io, path_ + ": input/output error");
   if (faults_.full) return failure(Fault::StoreFull, path_ + ": no space left");
+  using Part = DurableChange::Part;
+  if (change.part == Part::First) aside_.clear();
+  if (change.part == Part::First || change.part == Part::More) {
+    aside_.insert(aside_.end(), change.entries.begin(), change.entries.end());
+    return {};
+  }
+  std::vector<RecordEntry> entries = change.part == Part::Last ? std::move(aside_) : std::vector<RecordEntry>{};
+  aside_.clear();
+  entries.insert(entries.end(), change.entries.begin(), change.entries.end());
   Records before = records_;  // all of it or nothing
   if (change.replace_all) records_.clear();
-  for (const RecordEntry& entry : change.entries) {
+  for (const RecordEntry& entry : entries) {
     if (auto stored = put(entry.key, entry.header, entry.value); !stored) {
       records_ = std::move(before);
       return stored;
     }
   }
   version_ = change.version;
-  if (seqnum_enabled_) seqnum_ += std::max<std::uint32_t>(1, static_cast<std::uint32_t>(change.entries.size()));
+  if (seqnum_enabled_) seqnum_ += std::max<std::uint32_t>(1, static_cast<std::uint32_t>(entries.size()));
   return {};
 }
 

@@ -79,6 +79,7 @@ class MemoryDatabase : public Database {
   DatabaseKind kind_;
   const StoreFaults& faults_;
   Records records_;
+  std::vector<RecordEntry> aside_;  // parts of a change that is not complete
   std::vector<Chain> chains_;
   CopyVersion version_;
   std::uint64_t epoch_;

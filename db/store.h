@@ -89,12 +89,16 @@ class Database {
   virtual void bump_seqnum() = 0;
 };
 
-// One durable change of a persistent or replicated copy; all of it or nothing.
+// One durable change of a persistent or replicated copy; all of it or nothing. A large one comes in parts, in order
+// and each after the report of the one before: First and More are only set aside (nothing is visible, nothing
+// survives a crash), Last makes everything set aside and itself one change. First forgets what was set aside before.
 struct DurableChange {
+  enum class Part : std::uint8_t { All, First, More, Last };
   DatabaseId database{};
   CopyVersion version;                 // the copy's version afterwards
   bool replace_all = false;            // first remove every record (a copy fetched from another node)
   std::vector<RecordEntry> entries;    // stored in order; an empty value is stored as header only
+  Part part = Part::All;
 };
 
 // Takes durable changes and reports each one when it is on disk: never before, in the order given for one
@@ -115,6 +119,9 @@ class DatabaseStore {
   virtual Result<Database*> open(const std::string& name, DatabaseKind kind) = 0;
   // Detach: the files of a volatile database are deleted.
   virtual Result<void> remove(DatabaseId id) = 0;
+  // Why the contents of this persistent database could not be used when it was opened: what was there is set aside and an
+  // empty copy is in its place. Empty: all is well.
+  [[nodiscard]] virtual std::string damage(DatabaseId) const { return {}; }
   // Names and kinds of the persistent databases that are on disk; the node attaches them at start.
   [[nodiscard]] virtual Result<std::vector<std::pair<std::string, DatabaseKind>>> existing() const = 0;
 };

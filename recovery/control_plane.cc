@@ -347,6 +347,15 @@ void ControlPlane::on_settled(Generation generation, DatabaseId db, bool ok, std
   });
 }
 
+void ControlPlane::on_caught_up(Pnn source, Instant now, Actions& out) {
+  impl_->event(now, out, [&] {
+    if (impl_->catching_up_with_ != source) return;
+    impl_->catching_up_with_ = kNoPnn;
+    impl_->caught_up_with_ = source;
+    impl_->caught_up_at_ = now;
+  });
+}
+
 void ControlPlane::on_link_gap(Pnn peer, Instant now, Actions& out) {
   request_bump(fmt::format("messages from node {} were lost", number(peer)), now, out);
 }
@@ -493,6 +502,7 @@ std::string describe(const Action& action) {
             return fmt::format("prepare {}{}", to_string(a.view.generation), a.continuity_broken ? " anew" : "");
           },
           [](const AskCopies& a) { return "ask copies for " + to_string(a.generation); },
+          [](const CatchUp& a) { return fmt::format("catch up with {}", to_string(a.source)); },
           [](const SettleCopy& a) { return fmt::format("settle {} from {}", a.what.name, to_string(a.what.source)); },
           [](const InstallView& a) { return "install " + to_string(a.view.generation); },
           [](const BecameLeader& a) { return fmt::format("leader in term {}", a.term); },

@@ -79,6 +79,12 @@ struct AskCopies {
 struct SettleCopy {
   Settle what;
 };
+// Before this node asks to join: bring the persistent copies near to those of `source`, a member, while commits go
+// on there; what is left is settled in the view change, whose length then does not depend on the databases' size. Answer
+// on_caught_up(), also if it did not work. A PrepareView ends it without an answer.
+struct CatchUp {
+  Pnn source{};
+};
 // The view is in use: records and commits resume in it (record-protocol 4, "install").
 struct InstallView {
   View view;
@@ -112,7 +118,7 @@ struct LogLine {
 struct ShutdownReady {};
 
 using Action = std::variant<SendControl, Persist, SetSupport, SetVoters, Announce, CloseGate, PermitGate, DropAddresses,
-                            DropVolatile, PrepareView, AskCopies, SettleCopy, InstallView, BecameLeader, LostLeader,
+                            DropVolatile, PrepareView, AskCopies, SettleCopy, CatchUp, InstallView, BecameLeader, LostLeader,
                             ViewInstalledByAll, LeaderChanged, LockTry, LockRelease, LogLine, ShutdownReady>;
 using Actions = std::vector<Action>;
 [[nodiscard]] std::string describe(const Action& action);  // for traces
@@ -156,6 +162,7 @@ class ControlPlane {
                  Instant now, Actions& out);
   void on_volatile_dropped(std::uint64_t ticket, Instant now, Actions& out);
   void on_settled(Generation generation, DatabaseId db, bool ok, std::string reason, Instant now, Actions& out);
+  void on_caught_up(Pnn source, Instant now, Actions& out);
   void on_link_gap(Pnn peer, Instant now, Actions& out);    // data messages from it are missing: BUMP
   void on_link_reset(Pnn peer, Instant now, Actions& out);  // a hint that its daemon died
   void on_fenced(Pnn pnn, Incarnation incarnation, Instant now, Actions& out);

@@ -56,6 +56,7 @@ class ControlPlane::Impl {
   void on_install(Pnn from, const Install& m);
   void ask_for_newer_view();
   void send_join();
+  [[nodiscard]] bool caught_up();
   void run_shutdown();
   void bump(std::string reason, Pnn failed);
   void run_bump();
@@ -180,6 +181,9 @@ class ControlPlane::Impl {
   Instant asked_view_at_ = Instant::min();
   Instant joined_at_ = Instant::min();
   std::string join_refused_;
+  Pnn catching_up_with_ = kNoPnn;  // CatchUp was given and neither answered nor ended
+  Pnn caught_up_with_ = kNoPnn;
+  Instant caught_up_at_ = Instant::min();
   Generation bump_from_;          // a new view is needed after this one; none: no
   std::string bump_why_;
   Pnn bump_failed_ = kNoPnn;

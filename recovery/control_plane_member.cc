@@ -167,6 +167,7 @@ void ControlPlane::Impl::adopt(const View& view) {
                          me->join == own_join_;
   if (!continues) break_continuity(Generation{});
   out_->push_back(PrepareView{view, !continues});
+  catching_up_with_ = kNoPnn;
   accepted_ticket_ = persist();
 }
 
@@ -201,6 +202,7 @@ void ControlPlane::Impl::on_prepare(Pnn from, const Prepare& m) {
   const bool broken = me == nullptr || anew;
   if (broken) break_continuity(me != nullptr ? view.generation : Generation{});
   out_->push_back(PrepareView{view, broken});
+  catching_up_with_ = kNoPnn;
   next.ticket = accepted_ticket_ = persist();
   pending_ = std::move(next);
   out_->push_back(AskCopies{view.generation});
@@ -250,6 +252,7 @@ void ControlPlane::Impl::on_install(Pnn from, const Install& m) {
   state_.installed = std::max(state_.installed, m.generation);
   state_.voter = true;
   join_refused_.clear();
+  caught_up_with_ = kNoPnn;
   out_->push_back(InstallView{*installed_view_});
   sync();
   refresh_gate_permission();
@@ -293,10 +296,25 @@ void ControlPlane::Impl::ask_for_newer_view() {
   send(whom, AskView{});
 }
 
+// Near enough to the leader's persistent copies to be let in? If the leader has no view in use there is nothing to
+// catch up with: who has the best copies is found out in the first view change.
+bool ControlPlane::Impl::caught_up() {
+  constexpr Duration kFresh = seconds(10);
+  const Pnn current = leader();
+  const PeerHeartbeats* peer = membership_.peer(current);
+  if (peer == nullptr || peer->said.installed.is_none() || peer->said.installed < state_.installed) return true;
+  if (caught_up_with_ == current && now_ - caught_up_at_ <= kFresh) return true;
+  if (catching_up_with_ != current) {
+    catching_up_with_ = current;
+    out_->push_back(CatchUp{current});
+  }
+  return false;
+}
+
 void ControlPlane::Impl::send_join() {
   const Pnn current = leader();
   if (current == kNoPnn || current == self_ || !active_self()) return;
-  if (!running_.is_none() || !volatile_clean_ || !stays(self_)) return;
+  if (!running_.is_none() || !volatile_clean_ || !stays(self_) || !caught_up()) return;
   if (joined_at_ != Instant::min() && now_ - joined_at_ < timing_.heartbeat) return;
   joined_at_ = now_;
   send(current, Join{cluster().epoch, files().digest, config_.version});

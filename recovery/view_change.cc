@@ -81,6 +81,8 @@ std::vector<Pnn> missing_carriers(const View& view, const Reports& reports) {
 
 CopyVersion effective(const CopyReport& copy, const Prepared& said) {
   CopyVersion version = copy.version;
+  // Never committed to: new, or empty in the place of a damaged one. It must not win over a copy with contents.
+  if (version == CopyVersion{}) return version;
   // A replicated copy is emptied at each start, so only this life counts for it.
   const Generation installed = copy.kind == DatabaseKind::Persistent ? said.persisted_installed : said.installed;
   version.generation = std::max(version.generation, installed);

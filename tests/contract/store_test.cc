@@ -216,6 +216,25 @@ TYPED_TEST(StoreContract, DropAllWorksUnderTheDaemonsOwnLocks) {
   db.unlock("mine");
 }
 
+TYPED_TEST(StoreContract, ChangeInPartsShowsOnlyWhenItIsComplete) {
+  using Part = DurableChange::Part;
+  Database& db = this->open("secrets.tdb", DatabaseKind::Persistent);
+  ASSERT_TRUE(this->apply({db.id(), {Generation{1, 1}, 1}, false, {{0, "old", header(1), "1"}}}));
+  const auto part = [&](Part which, const char* key, std::uint64_t seqnum) {
+    return this->apply({db.id(), {Generation{1, 2}, seqnum}, true, {{0, key, header(1), "x"}}, which});
+  };
+  ASSERT_TRUE(part(Part::First, "given up", 5));
+  ASSERT_TRUE(part(Part::First, "a", 9));
+  ASSERT_TRUE(part(Part::More, "b", 9));
+  EXPECT_EQ(db.record_count(), 1u);
+  EXPECT_EQ(db.version(), (CopyVersion{Generation{1, 1}, 1}));
+  ASSERT_TRUE(part(Part::Last, "c", 9));
+  EXPECT_EQ(db.record_count(), 3u);
+  EXPECT_EQ(db.version(), (CopyVersion{Generation{1, 2}, 9}));
+  for (const char* key : {"a", "b", "c"}) EXPECT_EQ((*db.fetch(key))->value, "x");
+  EXPECT_EQ(*db.fetch("old"), std::nullopt);
+}
+
 TYPED_TEST(StoreContract, DurableChangeIsAppliedWithItsVersion) {
   Database& db = this->open("secrets.tdb", DatabaseKind::Persistent);
   EXPECT_EQ(db.version(), CopyVersion{});

@@ -390,6 +390,7 @@ void ControlCluster::carry_out(Node& node, const Actions& actions) {
               if (!node.commit_busy) answer_copies(node, a.generation);
             },
             [&](const recovery::SettleCopy& a) { settle(node, a.what); },
+            [&](const recovery::CatchUp& a) { catch_up(node, a.source); },
             [&](const recovery::InstallView& a) {
               const auto [known, fresh] = contents_.emplace(a.view.generation, a.view);
               if (!fresh && known->second != a.view) fail("I2: two views under generation " + to_string(a.view.generation));
@@ -466,6 +467,24 @@ void ControlCluster::settle(Node& node, const recovery::Settle& what) {
               n->plane->on_settled(what.generation, what.db, ok, ok ? "" : "the source does not answer",
                                    n->local(world_), out);
             });
+          });
+}
+
+// Takes the source's copy while commits go on there, if it is a member and has the better one.
+void ControlCluster::catch_up(Node& node, Pnn from) {
+  in_life(node, world_.now() + milliseconds(1) + world_.random().up_to(milliseconds(20)), true,
+          [this, n = &node, from] {
+            Node& source = this->node(from);
+            const bool here = source.process && source.paused_until <= world_.now() &&
+                              !world_.link(n->pnn, source.pnn).cut && !world_.link(source.pnn, n->pnn).cut;
+            if (here && source.plane->installed_view() != nullptr && n->plane->installed_view() == nullptr &&
+                !n->commit_busy && !n->asked_copies) {
+              const auto effective = [](const Node& of) {
+                return std::pair(std::max(of.copy.version.generation, of.plane->state().installed), of.copy.version.seqnum);
+              };
+              if (effective(source) > effective(*n)) n->copy = source.copy;
+            }
+            turn(*n, [&](Actions& out) { n->plane->on_caught_up(from, n->local(world_), out); });
           });
 }
 

@@ -71,6 +71,7 @@ class ControlCluster {
   void note_gate(Node& node);
   void write_next(Node& node);
   void settle(Node& node, const recovery::Settle& what);
+  void catch_up(Node& node, Pnn from);
   void answer_copies(Node& node, Generation generation);
   void commit_client(Node& node);
   void commit_write(Node& node, Pnn from, Generation generation, std::uint64_t seqnum, std::uint64_t id);

@@ -98,7 +98,9 @@ Result<> Transaction::commit() {
     }
   }
   buffer_.entries.clear();
-  return lock_.release();
+  // It is committed, whatever becomes of the lock: a node that left the cluster meanwhile has lost it anyway.
+  (void)lock_.release();
+  return {};
 }
 
 }  // namespace tdbmesh

@@ -93,8 +93,8 @@ void get_map(NodeParts& node, const ControlRequest& request) {
 void get_health(NodeParts& node, const ControlRequest& request) {
   const auto* attached = named_database(node, request);
   if (attached == nullptr) return;
-  node.services.reply(request.reply, 0,
-                      attached->unhealthy.empty() ? Bytes{} : ctdb::encode_text(attached->unhealthy));
+  const std::string health = attached->health();
+  node.services.reply(request.reply, 0, health.empty() ? Bytes{} : ctdb::encode_text(health));
 }
 
 void set_healthy(NodeParts& node, const ControlRequest& request) {
@@ -152,6 +152,12 @@ void set_sticky(NodeParts& node, const ControlRequest& request) {
 void commit_transaction(NodeParts& node, const ControlRequest& request) {
   Result<RecordBuffer> buffer = decode_buffer(request.data);
   if (!buffer) return refuse(node, request, buffer.error().context);
+  if (const Databases::Attached* attached = node.databases.find(buffer->database)) {
+    // A change of what is empty only because it was damaged would make it look healthy.
+    if (const std::string health = attached->health(); !health.empty()) {
+      return refuse(node, request, attached->database->name() + " is unhealthy: " + health);
+    }
+  }
   const CommitId id{++node.last_commit};
   node.commit_replies.emplace(id, request.reply);
   node.services.run(node.commits.client_commit(id, number(request.client), std::move(*buffer), node.services.now()));

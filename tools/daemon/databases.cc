@@ -21,6 +21,10 @@ Result<Databases::AttachResult> Databases::attach(const std::string& name, Datab
   if (!opened) return tl::unexpected<Error>(opened.error());
   Attached& attached = attached_[id];
   attached.database = *opened;
+  if (const std::string why = store_.damage(id); !why.empty()) {
+    attached.unhealthy = "NO-HEALTHY-NODES - " + why + "; it is repaired from a node with a healthy copy when one is in the "
+                         "cluster; without one empty it with `tdbmesh wipedb` and put a backup back with `ctdb restoredb`";
+  }
   order_.push_back(id);
   return AttachResult{&attached, true};
 }

@@ -18,7 +18,11 @@ class Databases {
     Database* database = nullptr;
     bool readonly = false;
     bool sticky = false;
-    std::string unhealthy;               // empty: healthy
+    std::string unhealthy;               // why its contents are lost; empty: healthy. See health()
+    // Healthy again as soon as a copy of another node or a backup is in it.
+    [[nodiscard]] std::string health() const {
+      return unhealthy.empty() || database->version() != CopyVersion{} ? std::string() : unhealthy;
+    }
     std::uint32_t seqnum_sent = 0;       // the local seqnum that the other nodes know of
     [[nodiscard]] AttachedDatabase description() const {
       return {database->name(), database->kind(), readonly, sticky};

@@ -98,6 +98,7 @@ void Node::end_turn() {
   if (restore_.busy()) restore_.tick();
   report_dropped_if_empty();
   report_copies_if_quiet();
+  catch_up_tick();
   if (traverses_.next_deadline() <= now_) traverses_.on_deadline(now_);
   if (attachments_.next_deadline() <= now_) attachments_.on_deadline(now_);
   if (remote_controls_.next_deadline() <= now_) {
@@ -132,7 +133,8 @@ Instant Node::next_wake() const {
   if (!to_self_.empty() || !events_done_.empty()) return now_;
   Instant next = std::min({control_.next_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
-                           ban_ends_,              health_.next_wake()});
+                            ban_ends_, health_.next_wake()});
+  if (catching_up_) next = std::min(next, catching_up_->ask_again);
   if (!copies_asked_.empty() && commits_.quiet()) next = std::min(next, open_again_);
   if (leave_) next = std::min(next, leave_->until);
   // Steps that found a chain taken try again soon.

@@ -139,6 +139,13 @@ class Node final : public LinkListener, private NodeServices {
   void note_flags();
   void note_view(const View& view);
 
+  // node_catch_up.cc: persistent copies brought near to a member's before this node joins
+  void begin_catch_up(Pnn source);
+  void catch_up_copies(const CopiesKnown& known);
+  void catch_up_next();
+  void catch_up_settled(const std::string& failure);
+  void catch_up_tick();
+
   // node_clients.cc: packets of clients
   void handle_call(ClientId client, const ctdb::Header& header, ctdb::ReqCall call);
   void handle_message(const ctdb::Header& header, const ctdb::ReqMessage& message);
@@ -194,6 +201,17 @@ class Node final : public LinkListener, private NodeServices {
   std::vector<std::uint64_t> events_done_;  // without a shell for scripts: answered in the next turn
   bool health_knows_serving_ = false;
   std::map<Pnn, NodeFlags> flags_noted_;
+
+  struct CatchingUp {
+    Pnn source{};
+    Instant ask_again{};
+    unsigned asked = 0;
+    std::deque<commit::Copies::Copy> left;  // still to be fetched
+    std::optional<DatabaseId> fetching;
+    Instant since{};
+    Commits::Fetched before;
+  };
+  std::optional<CatchingUp> catching_up_;
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
   std::set<Pnn> connected_peers_;

@@ -56,7 +56,9 @@ void Node::run(CommitActions actions) {
                    },
                    [&](SubmitChange& a) { env_.commit_worker().submit(a.ticket, std::move(a.change)); },
                    [&](CommitAnswer& a) { answer_commit(a); },
+                   [&](CopiesKnown& a) { catch_up_copies(a); },
                    [&](Settled& a) {
+                     if (catching_up_ && catching_up_->fetching == a.database) return catch_up_settled({});
                      const Generation generation = settling_[a.database];
                      settling_.erase(a.database);
                      recovery::Actions out;
@@ -64,6 +66,7 @@ void Node::run(CommitActions actions) {
                      run(std::move(out));
                    },
                    [&](SettleFailed& a) {
+                     if (catching_up_ && catching_up_->fetching == a.database) return catch_up_settled(a.reason);
                      const Generation generation = settling_[a.database];
                      settling_.erase(a.database);
                      recovery::Actions out;
@@ -139,6 +142,7 @@ void Node::carry_out(recovery::Action& action) {
             health_.view_change_began(health);
             run(health);
             settling_.clear();
+            catching_up_.reset();
             restore_.abandon();
             records_.prepare(a.view, a.continuity_broken, now_);
             commits_.prepare(a.view, a.continuity_broken, now_);
@@ -159,6 +163,7 @@ void Node::carry_out(recovery::Action& action) {
             settling_[a.what.db] = a.what.generation;
             run(commits_.settle(a.what.db, a.what.source, a.what.version, now_));
           },
+          [&](recovery::CatchUp& a) { begin_catch_up(a.source); },
           [&](recovery::InstallView& a) {
             install(a.view);
             look_at_peers();

@@ -85,6 +85,7 @@ void CommitWorld::perform(Node& node, CommitActions actions) {
                      if (change_) change_->to_settle.erase(node.pnn);
                    },
                    [&](SettleFailed&) { want_view_ = true; },
+                   [](CopiesKnown&) {},
                    [&](CommitTrouble&) { want_view_ = true; },
                },
                action);
@@ -224,6 +225,18 @@ void CommitWorld::settle_step() {
   }
 }
 
+// A node outside begins to fetch the copy of a member that goes on committing.
+void CommitWorld::catch_up_step() {
+  Node& node = *nodes_[random_.below(kNodes)];
+  const Node& source = *nodes_[random_.below(kNodes)];
+  if (!node.alive || !source.alive || node.pnn == source.pnn || node.view.contains(node.pnn)) return;
+  if (change_ && node.accepted.generation == change_->view.generation) return;
+  const bool goes_on = source.view.contains(source.pnn) && source.view.generation == source.accepted.generation;
+  if (!goes_on || !(source.view.generation > node.installed)) return;
+  ++catch_ups_;
+  perform(node, node.commits->settle(node.database->id(), source.pnn, CopyVersion{}, now_));
+}
+
 void CommitWorld::install_step() {
   Change& change = *change_;
   if (!change.installing) {
@@ -273,6 +286,7 @@ void CommitWorld::step(bool faults) {
       if (change_ && !change_->installing) change_.reset();
     }
   }
+  if (random_.chance(20)) catch_up_step();
   const std::uint64_t dice = random_.below(100);
   Node& node = *nodes_[random_.below(kNodes)];
   if (dice < 45) {

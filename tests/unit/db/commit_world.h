@@ -34,6 +34,7 @@ class CommitWorld {
   [[nodiscard]] std::size_t acknowledged() const { return acknowledged_.size(); }
   [[nodiscard]] std::uint64_t cut() const { return cut_; }
   [[nodiscard]] std::uint64_t settles() const { return settles_; }
+  [[nodiscard]] std::uint64_t catch_ups() const { return catch_ups_; }
 
  private:
   struct Client {
@@ -78,6 +79,7 @@ class CommitWorld {
   void propose();
   void control_step();
   void settle_step();
+  void catch_up_step();
   void install_step();
   void step(bool faults);
   void check_member(const Node& node, std::string_view when);
@@ -99,6 +101,7 @@ class CommitWorld {
   std::set<std::string> acknowledged_;
   std::uint64_t cut_ = 0;
   std::uint64_t settles_ = 0;
+  std::uint64_t catch_ups_ = 0;
   std::string failure_;
 };
 

@@ -94,6 +94,29 @@ TEST_F(LoneCommits, WrongSequenceNumberIsRefusedAndNothingWritten) {
   EXPECT_EQ(persistent->record_count(), 0u);
 }
 
+TEST_F(LoneCommits, NumberTakenByAnotherCommitIsNotWhatARefusedClientFinds) {
+  (void)commit(1, {entry("k", "theirs"), sequence(1)});
+  const auto answers = commit(2, {entry("k", "ours"), sequence(1)});
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_EQ(answers[0].status, -1);
+  EXPECT_EQ((*persistent->fetch("k"))->value, "theirs");
+  EXPECT_EQ(commits.sequence_number(persistent->id()), 2u) << "with 1 the client would believe that it was committed";
+}
+
+TEST_F(LoneCommits, ViewChangeDoesNotMakeAnothersCommitLookLikeOnesOwn) {
+  auto first = commits.client_commit(CommitId{1}, 1, {persistent->id(), {entry("k", "theirs"), sequence(1)}}, now);
+  auto second = commits.client_commit(CommitId{2}, 2, {persistent->id(), {entry("k", "ours"), sequence(1)}}, now);
+  commits.prepare(alone(kSecond), false, now);
+  EXPECT_TRUE(drain(std::move(first)).empty());
+  EXPECT_TRUE(drain(std::move(second)).empty());
+  const auto answers = drain(install(Generation{1, 3}));
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers[0].status, 2) << "this one was written";
+  EXPECT_EQ(answers[1].status, -1);
+  EXPECT_EQ((*persistent->fetch("k"))->value, "theirs");
+  EXPECT_EQ(commits.sequence_number(persistent->id()), 2u);
+}
+
 TEST_F(LoneCommits, EmptyCommitIsDoneAtOnce) {
   EXPECT_EQ(commit(1, {}), (Answers{CommitAnswer{CommitId{1}, 0, ""}}));
 }
@@ -168,34 +191,156 @@ TEST_F(LoneCommits, FailedDiskIsReportedAndNotAnsweredAsFailure) {
   EXPECT_EQ(commits.open_commits(), 1u);
 }
 
-TEST(CopyFetch, StartsOverWhenTheSourceGoesOn) {
-  MemoryStore store;
-  auto* source = static_cast<MemoryDatabase*>(*store.open("secrets.tdb", DatabaseKind::Persistent));
-  CommitSettings settings;
-  settings.batch_records = 16;
-  const auto change = [&](std::uint64_t seqnum, unsigned count) {
-    DurableChange durable{source->id(), CopyVersion{kFirst, seqnum}, false, {}};
-    for (unsigned i = 0; i < count; ++i) durable.entries.push_back({0, "k" + std::to_string(i), {}, std::to_string(seqnum)});
-    ASSERT_TRUE(source->apply(durable));
-  };
-  change(1, 40);
-  CopyFetch fetch(1, Pnn{1}, {}, {}, Instant{});
-  commit::Pull pull = fetch.first();
-  unsigned batches = 0;
-  for (;;) {
-    const auto body = answer_pull(*source, CommitHistory{}, pull, settings);
-    auto step = fetch.on_data(Pnn{1}, std::get<commit::PullData>(body), Instant{});
-    ASSERT_TRUE(step);
-    if (++batches == 2) change(2, 40);
-    if (auto* complete = std::get_if<CopyFetch::Complete>(&*step)) {
-      EXPECT_EQ(complete->change.version, (CopyVersion{kFirst, 2}));
-      EXPECT_EQ(complete->change.entries.size(), 40u);
-      for (const RecordEntry& entry : complete->change.entries) EXPECT_EQ(entry.value, "2");
-      return;
-    }
-    pull = std::get<CopyFetch::Ask>(*step).pull;
-    ASSERT_LT(batches, 20u);
+// A source that commits while its copy is fetched, and a puller with a store of its own.
+class CopyFetching : public testing::Test {
+ protected:
+  CopyFetching() {
+    source = static_cast<MemoryDatabase*>(*theirs.open("secrets.tdb", DatabaseKind::Persistent));
+    copy = static_cast<MemoryDatabase*>(*ours.open("secrets.tdb", DatabaseKind::Persistent));
+    settings.batch_records = 16;
   }
+  void commit(const std::string& key, const std::string& value) {
+    DurableChange change{source->id(), CopyVersion{kFirst, durable.seqnum + 1}, false, {{0, key, {}, value}}};
+    ASSERT_TRUE(source->apply(change));
+    history.add(durable, change.version, change.entries, settings);
+    durable = change.version;
+  }
+  void fill(unsigned records) {
+    for (unsigned i = 0; i < records; ++i) commit("k" + std::to_string(i), "old");
+  }
+  // One question, its answer and its write. True: complete.
+  bool step(CopyFetch& fetch) {
+    const auto body = answer_pull(*source, durable, history, fetch.next(), settings);
+    auto data = std::get<commit::PullData>(body);
+    sent += data.entries.size();
+    auto done = fetch.on_data(Pnn{1}, std::move(data), settings, Instant{});
+    EXPECT_TRUE(done);
+    if (auto* write = std::get_if<CopyFetch::Write>(&*done)) {
+      write->change.database = copy->id();
+      if (fetch.whole()) { EXPECT_LE(write->change.entries.size(), 16u + settings.batch_records); }
+      EXPECT_TRUE(copy->apply(write->change));
+      return fetch.written(Instant{});
+    }
+    if (auto* failed = std::get_if<CopyFetch::Failed>(&*done)) why = failed->reason;
+    return false;
+  }
+  void expect_equal() {
+    EXPECT_EQ(copy->version(), source->version());
+    const auto a = source->scan({}, 10000);
+    const auto b = copy->scan({}, 10000);
+    EXPECT_EQ(a->records, b->records);
+  }
+
+  CommitSettings settings;
+  MemoryStore theirs;
+  MemoryStore ours;
+  MemoryDatabase* source = nullptr;
+  MemoryDatabase* copy = nullptr;
+  CommitHistory history;
+  CopyVersion durable;
+  std::size_t sent = 0;
+  std::string why;
+};
+
+TEST_F(CopyFetching, WholeCopyWithTheCommitsThatHappenedMeanwhile) {
+  fill(100);
+  history.clear();
+  CopyFetch fetch(1, Pnn{1}, {}, {}, Instant{});
+  unsigned batches = 0;
+  while (!step(fetch)) {
+    ASSERT_EQ(why, "");
+    ASSERT_LT(++batches, 50u);
+    EXPECT_EQ(copy->record_count(), 0u) << "nothing is visible before all is there";
+    if (batches < 5) {
+      commit("k" + std::to_string(batches * 20), "new");
+      commit("k" + std::to_string(batches), "");
+    }
+  }
+  EXPECT_TRUE(fetch.whole());
+  expect_equal();
+}
+
+TEST_F(CopyFetching, SmallDifferenceSendsOnlyTheDifference) {
+  fill(500);
+  CopyFetch first(1, Pnn{1}, {}, {}, Instant{});
+  while (!step(first)) ASSERT_EQ(why, "");
+  expect_equal();
+  sent = 0;
+  for (int i = 0; i < 5; ++i) commit("k" + std::to_string(i), "new");
+  CopyFetch again(2, Pnn{1}, copy->version(), durable, Instant{});
+  while (!step(again)) ASSERT_EQ(why, "");
+  EXPECT_FALSE(again.whole());
+  EXPECT_EQ(sent, 5u);
+  expect_equal();
+}
+
+TEST_F(CopyFetching, LargeDifferenceComesInChunksEachACopyOfItsOwn) {
+  fill(10);
+  settings.batch_bytes = 300;
+  CopyFetch fetch(1, Pnn{1}, {}, {}, Instant{});
+  unsigned chunks = 0;
+  CopyVersion before;
+  while (!step(fetch)) {
+    ASSERT_EQ(why, "");
+    EXPECT_GT(copy->version(), before);
+    before = copy->version();
+    ++chunks;
+  }
+  EXPECT_GT(chunks, 1u);
+  EXPECT_FALSE(fetch.whole());
+  expect_equal();
+}
+
+TEST_F(CopyFetching, OtherCommitOfTheSameNumberNeedsTheWholeCopy) {
+  fill(30);
+  ASSERT_TRUE(copy->apply({copy->id(), CopyVersion{Generation{0, 1}, 30}, false, {{0, "stray", {}, "x"}}}));
+  CopyFetch fetch(1, Pnn{1}, copy->version(), durable, Instant{});
+  while (!step(fetch)) ASSERT_EQ(why, "");
+  EXPECT_TRUE(fetch.whole());
+  expect_equal();
+}
+
+TEST_F(CopyFetching, WaitsForACommitThatIsVisibleButNotDurableYet) {
+  fill(30);
+  CopyFetch fetch(1, Pnn{1}, durable, {}, Instant{});
+  const DurableChange early{source->id(), CopyVersion{kFirst, 31}, false, {{0, "k1", {}, "early"}}};
+  ASSERT_TRUE(source->apply(early));
+  EXPECT_FALSE(step(fetch));
+  EXPECT_LT(fetch.retry_at(), kNever);
+  fetch.asked_again();
+  history.add(durable, early.version, early.entries, settings);
+  durable = early.version;
+  EXPECT_TRUE(step(fetch));
+}
+
+TEST_F(CopyFetching, StartsOverWhenWhatHappenedMeanwhileIsForgotten) {
+  fill(100);
+  history.clear();
+  CopyFetch fetch(1, Pnn{1}, {}, {}, Instant{});
+  EXPECT_FALSE(step(fetch));
+  commit("k1", "new");
+  history.clear();
+  while (!step(fetch)) ASSERT_EQ(why, "");
+  expect_equal();
+}
+
+TEST_F(CopyFetching, GivesUpWhenTheSourceChangesFasterThanItIsRead) {
+  fill(40);
+  CopyFetch fetch(1, Pnn{1}, {}, {}, Instant{});
+  for (unsigned i = 0; i < 500 && why.empty(); ++i) {
+    commit("k1", std::to_string(i));
+    history.clear();
+    ASSERT_FALSE(step(fetch));
+  }
+  EXPECT_NE(why, "");
+  EXPECT_EQ(copy->record_count(), 0u);
+}
+
+TEST_F(CopyFetching, AnotherVersionThanAgreedFails) {
+  fill(5);
+  CopyFetch fetch(1, Pnn{1}, {}, CopyVersion{kFirst, 4}, Instant{});
+  EXPECT_FALSE(step(fetch));
+  EXPECT_NE(why, "");
 }
 
 TEST(CommitHistory, KnowsOnlyWhatFollowsWithoutAGap) {
@@ -206,11 +351,13 @@ TEST(CommitHistory, KnowsOnlyWhatFollowsWithoutAGap) {
   const CopyVersion three{kSecond, 3};
   history.add(one, two, {{0, "a", {}, "1"}}, settings);
   history.add(two, three, {{0, "b", {}, "2"}}, settings);
-  EXPECT_EQ(history.between(one, three)->size(), 2u);
-  EXPECT_EQ(history.between(two, three)->size(), 1u);
-  EXPECT_FALSE(history.between(CopyVersion{kSecond, 1}, three));  // same number, other commit
+  EXPECT_EQ(history.after(one, 1000)->entries.size(), 2u);
+  EXPECT_EQ(history.after(one, 1000)->version, three);
+  EXPECT_EQ(history.after(one, 1)->version, two) << "whole commits, at least one";
+  EXPECT_EQ(history.after(two, 1000)->entries.size(), 1u);
+  EXPECT_FALSE(history.after(CopyVersion{kSecond, 1}, 1000));  // same number, other commit
   history.add(CopyVersion{kSecond, 9}, CopyVersion{kSecond, 10}, {}, settings);
-  EXPECT_FALSE(history.between(one, three));
+  EXPECT_FALSE(history.after(one, 1000));
 }
 
 }  // namespace

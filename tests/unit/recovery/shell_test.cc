@@ -78,7 +78,7 @@ TEST_F(StateFileOnDisk, DamageOfBothSlotsIsNotTakenForAFreshNode) {
 
 struct Holder {
   Holder(EventLoop& loop, std::uint32_t pnn, const std::string& lock)
-      : keeper(ClusterLockKeeper::create(loop, {Pnn{pnn}, Timing{}, lock, TDBMESH_LOCK_HELPER},
+      : keeper(ClusterLockKeeper::create(loop, {Pnn{pnn}, Timing{}, lock, TDBMESH_LOCK_HELPER, {}},
                                          [this](const LockStatus& s) { status = s; })) {}
   LockStatus status;
   std::unique_ptr<ClusterLockKeeper> keeper;
