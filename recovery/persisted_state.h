@@ -3,6 +3,7 @@
 // disk: two slots that are written in turn, each with a sequence number and a CRC, so that a write cut short
 // leaves the older one. Pure; the file is state_file.h.
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -19,6 +20,11 @@ using tdbmesh::QuorumMode;
 
 struct PersistedState {
   Incarnation incarnation = 0;  // of the life that wrote it; a start uses +1 and writes that before it sends
+  // For a start. A node whose state was lost counts from the wall clock (ms): its peers remember the lives before the
+  // loss and would refuse smaller numbers for ever.
+  Incarnation begin_life(std::uint64_t wall_clock_ms) {
+    return incarnation = incarnation == 0 ? std::max<Incarnation>(1, wall_clock_ms) : incarnation + 1;
+  }
   std::uint64_t term = 0;
   Pnn voted_for = kNoPnn;       // in `term`
   bool voter = false;           // false: fresh (new disk), must not vote beside voters that remember

@@ -112,9 +112,9 @@ SimNode* NodeCluster::leader() {
 
 void NodeCluster::fault_power_off(SimNode& node) { power_off(node, until_restart()); }
 
-// At most one disk at a time: what is on all members survives that, and more is not promised.
+// At most one disk, and only while all nodes are members: what is on all of them survives that, more is not promised.
 void NodeCluster::fault_disk_lost(SimNode& node) {
-  if (disk_lost_) return;
+  if (disk_lost_ || !newest_ || newest_->members.size() < nodes_.size()) return;
   power_off(node, until_restart());
   node.lose_disk();
   disk_lost_ = node.pnn();

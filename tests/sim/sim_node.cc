@@ -64,7 +64,8 @@ void SimNode::start() {
     if (!loaded) return cluster_.fail("the state on disk does not decode");
     state = std::move(*loaded);
   }
-  incarnation_ = ++state.incarnation;
+  incarnation_ = state.begin_life(
+      static_cast<std::uint64_t>(cluster_.world().now().time_since_epoch() / milliseconds(1)));
   disk_ = recovery::encode(state);
   gate_until_ = Instant::min();
   loop_due_ = kNever;

@@ -332,7 +332,8 @@ Result<Incarnation> Daemon::Impl::begin_incarnation(recovery::PersistedState& st
     if (!decoded) return tl::unexpected<Error>(decoded.error());
     state = std::move(*decoded);
   }
-  ++state.incarnation;
+  const auto wall = std::chrono::system_clock::now().time_since_epoch();
+  state.begin_life(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(wall).count()));
   if (Result<void> written = state_->write_now(encode(state)); !written) return tl::unexpected<Error>(written.error());
   return state.incarnation;
 }
