@@ -37,7 +37,7 @@ std::vector<commit::Body> one_commit_of_each() {
           commit::Durable{5},
           commit::Done{9, -1, "no"},
           commit::Pull{3, CopyVersion{kGeneration, 8}, 12},
-          commit::PullData{3, CopyVersion{kGeneration, 8}, true, false, 1, 2, entries},
+          commit::PullData{3, CopyVersion{kGeneration, 8}, CopyVersion{kGeneration, 9}, true, false, 1, 2, entries},
           commit::PullRefused{3, "not here"}};
 }
 

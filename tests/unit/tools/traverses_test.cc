@@ -18,6 +18,8 @@ class FakeNode final : public NodeServices {
   void stay(NodeFlags) override {}
   void shut_down() override {}
   void run_event(EventRequest, EventDone) override {}
+  std::string reload_nodes() override { return {}; }
+  void note(const std::string&, std::string) override {}
   FakeNode(Cluster& cluster, Pnn pnn);
   Pnn self() const override { return pnn_; }
   Instant now() const override { return Instant{}; }
