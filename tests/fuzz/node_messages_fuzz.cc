@@ -17,10 +17,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const auto packet = decode_heartbeat_packet(input);
   if (!packet) return 0;
-  TDBMESH_CHECK(packet->heartbeat.has_value() != packet->answer.has_value());
-  const Bytes bytes = packet->heartbeat ? encode(*packet->heartbeat) : encode(*packet->answer);
+  TDBMESH_CHECK(packet->heartbeat.has_value() + packet->answer.has_value() + packet->fenced.has_value() == 1);
+  const Bytes bytes = packet->heartbeat ? encode(*packet->heartbeat)
+                      : packet->answer  ? encode(*packet->answer)
+                                        : encode(*packet->fenced);
   const auto again = decode_heartbeat_packet(bytes);
-  TDBMESH_CHECK(again && again->heartbeat == packet->heartbeat && again->answer == packet->answer);
+  TDBMESH_CHECK(again && again->heartbeat == packet->heartbeat && again->answer == packet->answer &&
+                again->fenced == packet->fenced);
   return 0;
 }
 
