@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "db/base/plants.h"
 #include "recovery/vnnmap.h"
 
 namespace tdbmesh::recovery {
@@ -79,7 +80,7 @@ CopyVersion effective(const CopyReport& copy, const Prepared& said) {
   CopyVersion version = copy.version;
   // A replicated copy is emptied at each start, so only this life counts for it.
   const Generation installed = copy.kind == DatabaseKind::Persistent ? said.persisted_installed : said.installed;
-  version.generation = std::max(version.generation, installed);
+  version.generation = planted(Plant::CompareSeqnumAlone) ? Generation{} : std::max(version.generation, installed);
   return version;
 }
 

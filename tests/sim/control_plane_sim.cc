@@ -38,7 +38,6 @@ bool run(const SeededRun& run, const Arguments& arguments, Totals& totals, std::
   options.heartbeat_hooks.support_ignores_join = arguments.plant == "support-ignores-join";
   options.plane_hooks.skip_fence = arguments.plant == "skip-fence";
   options.plane_hooks.skip_carriers = arguments.plant == "skip-carriers";
-  options.plane_hooks.forget_vote = arguments.plant == "forget-vote";
   ControlCluster cluster(run.seed, options);
   const bool fine = cluster.run_with_faults(seconds(run.seconds)) &&
                     cluster.run_until_well(options.timing.silence * 10 + tdbmesh::seconds(3));
