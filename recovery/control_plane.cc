@@ -17,9 +17,7 @@ ControlPlane::Impl::Impl(ControlPlaneConfig config, PersistedState state)
       membership_(config_.self, config_.timing),
       election_(config_.timing, config_.seed),
       capabilities_(config_.capabilities) {
-  // Counting votes otherwise than when the view was accepted would undo what made that view safe.
-  const bool agreed = state_.accepted && !state_.accepted->config.voters.empty();
-  state_.config = agreed ? state_.accepted->config : config_.cluster;
+  state_.config = config_.cluster;
   if (config_.start_stopped) flags_ |= kFlagStopped;
   if (config_.start_disabled) flags_ |= kFlagDisabled;
 }
@@ -91,7 +89,7 @@ void ControlPlane::Impl::sync() {
   said.flags = flags_;
   said.capabilities = capabilities_;
   said.config_epoch = cluster().epoch;
-  said.file_digest = files().digest;
+  said.file_digest = cluster().digest;
   said.version = config_.version;
   said.uptime = said_.uptime;
   said.addresses = addresses_;
@@ -197,12 +195,6 @@ std::vector<std::string> ControlPlane::Impl::status(Instant now) const {
   if ((flags_ & kFlagBanned) != 0) lines.emplace_back("this node is banned by the operator");
   if ((flags_ & kFlagStopped) != 0) lines.emplace_back("this node is stopped");
   if (leaving_) lines.emplace_back("shutting down");
-  if (state_.accepted && !std::binary_search(cluster().nodes.begin(), cluster().nodes.end(), self_)) {
-    lines.emplace_back(stays(self_) ? "this node is not in the configuration yet"
-                                    : "this node was removed from the configuration");
-  }
-  if (election_.leading() && !config_waits_.empty()) lines.push_back("the nodes files are not taken up yet: " + config_waits_);
-  if (election_.leading() && step_) lines.push_back("configuration: " + describe_step(*step_));
   std::set<Pnn> here{self_};
   for (const Pnn voter : cluster().voters) {
     if (membership_.reachable(voter, now)) here.insert(voter);
@@ -284,10 +276,10 @@ void ControlPlane::on_tick(const HeartbeatTable& table, Instant now, Actions& ou
 
 void ControlPlane::on_message(Pnn from, Incarnation incarnation, BytesView bytes, Instant now, Actions& out) {
   impl_->event(now, out, [&] {
-    const ClusterConfig& agreed = impl_->cluster();
-    const auto knows = [from](const std::vector<Pnn>& list) { return std::binary_search(list.begin(), list.end(), from); };
-    if (!knows(agreed.nodes) && !knows(agreed.voters) && !knows(agreed.old_nodes) && !knows(agreed.old_voters) &&
-        !knows(impl_->files().nodes) && !knows(impl_->files().voters)) {
+    const auto& nodes = impl_->cluster().nodes;
+    const auto& voters = impl_->cluster().voters;
+    if (!std::binary_search(nodes.begin(), nodes.end(), from) &&
+        !std::binary_search(voters.begin(), voters.end(), from)) {
       return;
     }
     auto message = decode_message(bytes);
@@ -407,12 +399,6 @@ void ControlPlane::set_flags(NodeFlags flags, Instant now, Actions& out) {
   });
 }
 
-std::string ControlPlane::set_files(const ClusterConfig& files, Instant now, Actions& out) {
-  if (std::string why = objection(impl_->cluster(), files); !why.empty()) return why;
-  impl_->event(now, out, [&] { impl_->config_.cluster = files; });
-  return {};
-}
-
 void ControlPlane::set_capabilities(std::uint32_t capabilities, Instant now, Actions& out) {
   impl_->event(now, out, [&] { impl_->capabilities_ = capabilities; });
 }
@@ -459,7 +445,6 @@ bool ControlPlane::in_recovery() const {
 }
 NodeFlags ControlPlane::own_flags() const { return impl_->flags_; }
 const ClusterConfig& ControlPlane::cluster() const { return impl_->cluster(); }
-const ClusterConfig& ControlPlane::files() const { return impl_->files(); }
 Incarnation ControlPlane::incarnation() const { return impl_->state_.incarnation; }
 NodeFlags ControlPlane::flags_of(Pnn pnn) const { return impl_->flags_of(pnn, impl_->now_); }
 std::uint32_t ControlPlane::capabilities_of(Pnn pnn) const {

@@ -28,8 +28,6 @@ void ControlPlane::Impl::become_leader() {
   phase_ = Steady{};
   ready_.clear();
   broken_.clear();
-  step_.reset();
-  config_waits_.clear();
   recover_why_.clear();
   log(LogLine::Level::Info, fmt::format("leading in term {}", state_.term));
   out_->push_back(BecameLeader{state_.term});
@@ -40,7 +38,6 @@ void ControlPlane::Impl::lose_lead(std::string why) {
   if (!election_.leading()) return;
   phase_ = Steady{};
   left_out_.clear();
-  step_.reset();
   without_leader(Duration{0});
   log(LogLine::Level::Warning, "no longer leading: " + why);
   out_->push_back(LostLeader{std::move(why)});
@@ -89,13 +86,7 @@ void ControlPlane::Impl::lead() {
   if (now_ >= lease) return lose_lead("no majority follows");
   if (!eligible(self_)) return transfer("this node may not lead now");
 
-  if (step_ && accepted() != nullptr && accepted()->config.epoch >= step_->epoch) step_.reset();
-  Wanted w = wanted();
-  if (std::holds_alternative<Steady>(phase_) && change_reason(w).empty()) {
-    plan_step();
-    if (!election_.leading()) return;
-    if (step_) w = wanted();
-  }
+  const Wanted w = wanted();
   left_out_ = w.left_out;
   for (int rounds = 0; rounds < 4 && election_.leading(); ++rounds) {
     const std::pair before(phase_.index(), serial_);
@@ -115,74 +106,12 @@ void ControlPlane::Impl::lead() {
   }
 }
 
-// ---- the configuration ------------------------------------------------------------------------------------
-
-// Called when nothing else is to do: a step starts only in a view of this term that is in use.
-void ControlPlane::Impl::plan_step() {
-  step_.reset();
-  config_waits_.clear();
-  if (agrees(cluster(), files())) return;
-  const View* base = accepted();
-  if (base == nullptr || base->generation.term != state_.term) return;
-  if (cluster().quorum == QuorumMode::LockVote && lock_record_.in_use) {
-    config_waits_ = "the cluster lock still stands in for the other node";
-    return;
-  }
-  std::set<Pnn> reachable{self_};
-  for (const PeerHeartbeats& peer : membership_.table().peers) {
-    if (!membership_.reachable(peer.pnn, now_)) continue;
-    reachable.insert(peer.pnn);
-    if (stays(peer.pnn) && peer.said.file_digest != files().digest) {
-      config_waits_ = fmt::format("node {} has another nodes file", number(peer.pnn));
-      return;
-    }
-  }
-  std::set<Pnn> settled;
-  for (const Member& m : base->members) settled.insert(m.pnn);
-  std::optional<ClusterConfig> next = next_step(cluster(), files(), reachable, settled);
-  if (hooks_.jump_configuration) {
-    next = files();
-    next->epoch = cluster().epoch + 1;
-  }
-  if (!next) {
-    config_waits_ = "a node that was added has not been a member yet, so it does not vote";
-  } else if (!std::binary_search(next->nodes.begin(), next->nodes.end(), self_)) {
-    config_waits_ = "this node is to be removed, and nobody else can lead";
-  } else if (!is_joint_quorum(*next, reachable, lock_vote())) {
-    config_waits_ = describe_step(*next) + ": no majority of the voters then, or of those now, is reachable";
-  } else {
-    step_ = std::move(next);
-  }
-}
-
-// Old voters are asked as long as nobody is known to use a view with the new ones.
-ClusterConfig ControlPlane::Impl::next_config(Generation known) const {
-  if (step_) return *step_;
-  ClusterConfig config = cluster();
-  if (accepted() != nullptr && known >= accepted_generation()) {
-    config.old_nodes.clear();
-    config.old_voters.clear();
-    config.old_quorum = QuorumMode::Majority;
-  }
-  return config;
-}
-
-// Another machine may come under this number, and it counts its lives anew.
-void ControlPlane::Impl::forget(Pnn pnn) {
-  membership_.forget(pnn);
-  ready_.erase(pnn);
-  broken_.erase(pnn);
-  installed_by_.erase(pnn);
-  excluded_.erase(pnn);
-  flap_.forget(pnn);
-}
-
 // ---- who should be in the next view ---------------------------------------------------------------------
 
 ControlPlane::Impl::Wanted ControlPlane::Impl::wanted() {
   Wanted w;
   std::map<Pnn, Proposed> chosen;
-  for (const Pnn node : (step_ ? *step_ : cluster()).nodes) {
+  for (const Pnn node : cluster().nodes) {
     const PeerHeartbeats* peer = membership_.peer(node);
     if (node == self_) {
       chosen[node] = {node, state_.incarnation, running_, (capabilities_ & kCapabilityLmaster) != 0};
@@ -242,7 +171,6 @@ ControlPlane::Impl::Wanted ControlPlane::Impl::wanted() {
 }
 
 std::string ControlPlane::Impl::change_reason(const Wanted& w) const {
-  if (step_) return describe_step(*step_);
   if (!recover_why_.empty()) return recover_why_;
   const View* base = accepted();
   if (base == nullptr) return "first view";
@@ -318,7 +246,7 @@ void ControlPlane::Impl::propose(const Wanted& w, const std::string& why) {
     known = std::max(known, peer.said.persisted_installed);
   }
   Preparing p;
-  p.view = propose_view(Generation{state_.term, ++serial_}, self_, next_config(known), w.members, accepted(), incomplete_, known);
+  p.view = propose_view(Generation{state_.term, ++serial_}, self_, cluster(), w.members, accepted(), incomplete_, known);
   p.since = now_;
   p.repeat_at = now_;
   std::string members;
@@ -376,9 +304,7 @@ void ControlPlane::Impl::run_preparing(const Wanted& w) {
     if (silent) return propose(wanted(), "a member did not answer");
     if (now_ >= p.repeat_at) {
       p.repeat_at = now_ + timing_.heartbeat;
-      std::set<Pnn> to;  // whoever is removed by this view hears of it too
-      const ClusterConfig& config = p.view.config;
-      for (const auto* list : {&config.voters, &config.old_voters, &config.old_nodes}) to.insert(list->begin(), list->end());
+      std::set<Pnn> to(cluster().voters.begin(), cluster().voters.end());
       for (const Member& m : p.view.members) to.insert(m.pnn);
       const Prepare message{state_.term, p.view};
       for (const Pnn pnn : to) {
@@ -402,19 +328,17 @@ void ControlPlane::Impl::run_preparing(const Wanted& w) {
     if (!report.said.fresh) yes.insert(pnn);
   }
   const bool lock = lock_votes_for(p.view);
-  if (!is_joint_quorum(p.view.config, yes, lock)) {
-    p.waiting = "no quorum: " + describe_votes(p.view.config, yes, lock);
+  if (!is_quorum(cluster(), yes, lock)) {
+    p.waiting = "no quorum: " + describe_votes(cluster(), yes, lock);
     return;
   }
   std::set<Pnn> fenced;
-  for (const auto* list : {&p.view.config.nodes, &p.view.config.old_nodes}) {
-    for (const Pnn node : *list) {
-      if (membership_.fenced(node, membership_.incarnation_of(node))) fenced.insert(node);
-    }
+  for (const Pnn node : cluster().nodes) {
+    if (membership_.fenced(node, membership_.incarnation_of(node))) fenced.insert(node);
   }
   Instant passed = hooks_.skip_fence ? Instant::min()
-                                     : fence_passed(p.view, p.view.config, p.reports, fenced, timing_);
-  if (!is_quorum(p.view.config, yes, false)) passed = std::max(passed, lock_.wait_until);
+                                     : fence_passed(p.view, cluster(), p.reports, fenced, timing_);
+  if (!is_quorum(cluster(), yes, false)) passed = std::max(passed, lock_.wait_until);
   if (now_ < passed) {
     p.waiting = "waiting until the lease of a lost node has run out";
     p.check_at = passed;
@@ -514,10 +438,6 @@ void ControlPlane::Impl::run_installing(const Wanted& w) {
     ready_.erase(m.pnn);
   }
   incomplete_.clear();
-  for (const Pnn node : i.view.config.old_nodes) {
-    const auto& nodes = i.view.config.nodes;
-    if (!std::binary_search(nodes.begin(), nodes.end(), node)) forget(node);
-  }
   ViewInstalledByAll done{i.view, i.addresses};
   phase_ = Steady{};
   out_->push_back(std::move(done));
@@ -558,8 +478,8 @@ void ControlPlane::Impl::on_join(Pnn from, const Join& m) {
   std::string refusal;
   if (m.version != config_.version) {
     refusal = fmt::format("protocol version {} here, {} there", config_.version, m.version);
-  } else if (m.file_digest != files().digest) {
-    refusal = "its nodes file, or what it says of the quorum, differs from the leader's";
+  } else if (m.file_digest != cluster().digest) {
+    refusal = "the nodes file differs from the leader's";
   }
   if (!refusal.empty()) {
     ready_.erase(from);
