@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "db/base/match.h"
+#include "db/base/plants.h"
 
 namespace tdbmesh {
 
@@ -224,7 +225,9 @@ void Commits::on_durable_elsewhere(Pnn from, DatabaseId id, Attached& attached, 
   if (!attached.in_flight || attached.in_flight->seqnum != durable.seqnum) return;
   attached.in_flight->waiting.erase(from);
   // All of them: one survivor of this view must be enough to know the commit.
-  if (!attached.in_flight->waiting.empty()) return;
+  const bool enough = planted(Plant::CommitWithMajority) &&
+                      attached.in_flight->waiting.size() * 2 < view_.members.size();
+  if (!attached.in_flight->waiting.empty() && !enough) return;
   InFlight done = std::move(*attached.in_flight);
   attached.in_flight.reset();
   if (done.commit.refused) {
@@ -252,6 +255,7 @@ void Commits::on_write(Pnn from, DatabaseId id, Attached& attached, const commit
   ticket.after = CopyVersion{view_.generation, write.seqnum};
   ticket.entries = write.entries;
   ticket.tell = from;
+  if (planted(Plant::AcknowledgeBeforeFsync)) send(from, id, commit::Durable{write.seqnum});
   DurableChange change;
   change.replace_all = write.replace_all;
   change.entries = write.entries;
@@ -520,7 +524,7 @@ CommitActions Commits::install(const View& view, Instant now) {
       cut.push_back(id);
     }
   }
-  for (const CommitId id : cut) answer(id, 2, kEndedByRecovery);
+  for (const CommitId id : cut) answer(id, planted(Plant::RefuseInViewChange) ? -1 : 2, kEndedByRecovery);
   if (may_commit()) send_held();
   deliver_parked(now);
   return finish(now);

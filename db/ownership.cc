@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "db/base/match.h"
+#include "db/base/plants.h"
 
 namespace tdbmesh {
 
@@ -151,7 +152,7 @@ void Ownership::prepare(const View& view, bool continuity_broken, Instant now) {
   deletions_.clear();
   plain_reads_.clear();
   arrivals_.clear();
-  if (database_.drop_all()) must_empty_ = false;
+  if (planted(Plant::KeepRecords) || database_.drop_all()) must_empty_ = false;
 }
 
 RecordActions Ownership::install(const View& view, Instant now) {

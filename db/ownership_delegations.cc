@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "db/base/plants.h"
 #include "db/ownership.h"
 
 namespace tdbmesh {
@@ -41,7 +42,8 @@ void Ownership::revoke_if_wanted(const Bytes& key, KeyState& state, Instant now)
     ++counters_.revocations;
     state.revoke_sent = true;
     state.revoking = state.delegates;
-    for (const Pnn delegate : state.delegates) outbox_.send(delegate, record::Revoke{key});
+    if (planted(Plant::SkipRevocation)) state.revoking.clear();
+    for (const Pnn delegate : state.revoking) outbox_.send(delegate, record::Revoke{key});
   }
   if (!state.revoking.empty()) return;
   if (state.retry_at != kNever || !lock_chain(key, state)) return;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "db/base/plants.h"
+
 namespace tdbmesh {
 
 using record::Kind;
@@ -111,7 +113,8 @@ void Directory::on_answer(Pnn from, const record::Answer& answer) {
   if (it == state->entries.end() || !it->second.settling || it->second.settling->round != answer.round) return;
   Settling& settling = *it->second.settling;
   settling.answers[from] = Had{answer.own, answer.rsn};
-  if (answer.own || settling.answers.size() == view_.members.size()) {
+  const bool enough = planted(Plant::SettleWithMajority) && settling.answers.size() * 2 > view_.members.size();
+  if (answer.own || enough || settling.answers.size() == view_.members.size()) {
     finish_settle(answer.key, *state, it->second);
   }
 }
@@ -140,7 +143,8 @@ void Directory::finish_settle(const Bytes& key, SlotState& state, Entry& entry) 
       best = Winner{pnn, true, had.rsn.value_or(0)};
       break;
     }
-    if (had.rsn && (best.pnn == kNoPnn || *had.rsn > best.rsn || (*had.rsn == best.rsn && wanted_there))) {
+    const bool newer = had.rsn && (planted(Plant::CompareRsnWrongly) ? *had.rsn < best.rsn : *had.rsn > best.rsn);
+    if (had.rsn && (best.pnn == kNoPnn || newer || (*had.rsn == best.rsn && wanted_there))) {
       best = Winner{pnn, false, *had.rsn};
     }
   }
@@ -230,11 +234,14 @@ void Directory::install(const View& view) {
   };
   for (std::uint32_t number = 0; number < view.vnnmap.size(); ++number) {
     const Slot& now = view.vnnmap[number];
-    if (now.lmaster != self_) continue;
+    if (now.lmaster != self_) {
+      if (planted(Plant::IgnoreSince) && slots_.contains(number)) kept[number] = std::move(slots_[number]);
+      continue;
+    }
     SlotState& state = kept[number];
     // "I was its lmaster once, and complete" is not enough: another one may have created records meanwhile.
     if (const auto old = slots_.find(number);
-        old != slots_.end() && old->second.complete && old->second.since == now.since) {
+        old != slots_.end() && old->second.complete && (old->second.since == now.since || planted(Plant::IgnoreSince))) {
       state = std::move(old->second);
       for (auto& [key, entry] : state.entries) {
         if (entry.settling || (entry.tail && !stays(entry.tail->pnn))) entry.tail.reset();
@@ -245,6 +252,7 @@ void Directory::install(const View& view) {
       }
     } else {
       state.since = now.since;
+      state.complete = planted(Plant::BelieveIncompleteDirectory);
     }
   }
   slots_ = std::move(kept);

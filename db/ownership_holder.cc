@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "db/base/plants.h"
 #include "db/ownership.h"
 
 namespace tdbmesh {
@@ -157,7 +158,8 @@ void Ownership::on_query(Pnn from, const record::Query& query) {
   if (!readable(query.key, record)) return;
   const bool own = owned_in_store(record);
   if (!own && state != nullptr && state->copy) state->copy->delegated = false;
-  if (!own && record && (record->header.flags & kRecordReadOnlyCopy) != 0) {
+  const bool ends = !planted(Plant::KeepReadOnlyAtQuery);
+  if (ends && !own && record && (record->header.flags & kRecordReadOnlyCopy) != 0) {
     // The answer promises that nobody reads this copy any more, so it waits for the chain lock.
     keys_[query.key].answer = PendingAnswer{from, query.round};
     dirty_.insert(query.key);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "db/base/plants.h"
 #include "db/ownership.h"
 
 namespace tdbmesh {
@@ -15,6 +16,12 @@ constexpr std::size_t kMaxDeletions = 1u << 20;
 }  // namespace
 
 void Ownership::on_grant(Pnn from, const record::Grant& grant) {
+  const bool of_any_request = planted(Plant::AcceptOldGrant) || planted(Plant::SkipGenerationCheck);
+  if (of_any_request && !owned_in_store(stored(grant.key))) {
+    KeyState& state = keys_[grant.key];
+    if (state.out && !state.arrival) state.out->q = grant.q;
+    if (!state.out) state.out = Outstanding{grant.q, Kind::Write};
+  }
   const auto it = keys_.find(grant.key);
   if (it == keys_.end() || !it->second.out || it->second.out->q != grant.q || it->second.arrival ||
       owned_in_store(stored(grant.key))) {

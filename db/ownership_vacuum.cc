@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "db/base/plants.h"
 #include "db/ownership.h"
 
 namespace tdbmesh {
@@ -44,7 +45,7 @@ void Ownership::start_vacuum(const Bytes& key) {
   const auto record = stored(key);
   if (!owned_in_store(record) || !record->value.empty()) {
     deletions_.erase(key);  // in use again, or somebody else's by now
-  } else if ((record->header.flags & kRecordMigratedWithData) == 0) {
+  } else if ((record->header.flags & kRecordMigratedWithData) == 0 || planted(Plant::VacuumWithoutAsking)) {
     remove_record(key, record->header.rsn);  // nobody else ever had a copy
   } else {
     const Rsn r = record->header.rsn;

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "db/base/match.h"
+#include "db/base/plants.h"
 
 namespace tdbmesh {
 
@@ -103,11 +104,23 @@ RecordActions RecordRouter::deliver(Parked parked, Instant now) {
     // A view this node has not heard of may know the sender, so what belongs to one is kept all the same.
     if (g <= promised.generation) return drop();
   }
+  if (planted(Plant::AnswerBeforeInstall) && frozen() && g == promised.generation) {
+    if (const auto* query = std::get_if<record::Query>(&parked.message.body)) {
+      const Ownership* asked = find(parked.message.database);
+      const RecordWhereabouts here = asked != nullptr ? asked->where(query->key) : RecordWhereabouts{};
+      const auto rsn = here.stored ? std::optional<Rsn>(here.stored->rsn) : std::nullopt;
+      return {SendRecord{parked.from, RecordMessage{g, parked.message.database,
+                                                    record::Answer{query->key, query->round, here.own, rsn}}}};
+    }
+  }
   if (g > view_.generation) {
     if (g < promised.generation) return drop();
     return park(early_, std::move(parked));
   }
-  if (g < view_.generation) return drop();
+  const bool grant = std::holds_alternative<record::Grant>(parked.message.body);
+  if (g < view_.generation && !planted(Plant::SkipGenerationCheck) && !(planted(Plant::AcceptOldGrant) && grant)) {
+    return drop();
+  }
   const record::Body& body = parked.message.body;
   if (frozen() && !std::holds_alternative<record::Grant>(body) && !std::holds_alternative<record::Copy>(body)) {
     return drop();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "db/base/plants.h"
 #include "recovery/vnnmap.h"
 
 namespace tdbmesh::recovery {
@@ -85,7 +86,7 @@ CopyVersion effective(const CopyReport& copy, const Prepared& said) {
   if (version == CopyVersion{}) return version;
   // A replicated copy is emptied at each start, so only this life counts for it.
   const Generation installed = copy.kind == DatabaseKind::Persistent ? said.persisted_installed : said.installed;
-  version.generation = std::max(version.generation, installed);
+  version.generation = planted(Plant::CompareSeqnumAlone) ? Generation{} : std::max(version.generation, installed);
   return version;
 }
 

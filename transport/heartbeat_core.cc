@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "db/base/pack.h"
+#include "db/base/plants.h"
 
 namespace tdbmesh {
 namespace {
@@ -245,7 +246,7 @@ bool HeartbeatCore::supports(Pnn who, Incarnation incarnation, Generation instal
   const auto entry = support_.entries.find(who);
   if (entry == support_.entries.end() || entry->second.incarnation != incarnation) return false;
   // Membership alone is not enough: it may still hold the records of an older join [ce 5].
-  return hooks_.support_ignores_join || installed >= entry->second.min_installed;
+  return hooks_.support_ignores_join || planted(Plant::SupportIgnoresJoin) || installed >= entry->second.min_installed;
 }
 
 Instant HeartbeatCore::tick(Instant now, std::vector<OutgoingHeartbeat>& out) {
@@ -384,7 +385,7 @@ bool HeartbeatCore::on_answer(Peer& peer, const HeartbeatAnswer& m, Instant now)
   const auto sent = peer.sent.find(m.seq);
   if (sent == peer.sent.end()) return news;
   // The promise runs from when it was asked for: its giver counts from a moment that is later still [ce 3].
-  const Instant asked = hooks_.lease_from_arrival ? now : sent->second;
+  const Instant asked = hooks_.lease_from_arrival || planted(Plant::LeaseFromArrival) ? now : sent->second;
   if (m.supported) peer.supported_sent = std::max(peer.supported_sent, asked);
   if (m.follows) seen.last_followed = std::max(seen.last_followed, asked);
   const bool was_open = now < gate_until_;
@@ -394,6 +395,7 @@ bool HeartbeatCore::on_answer(Peer& peer, const HeartbeatAnswer& m, Instant now)
 
 void HeartbeatCore::renew_gate(Instant now) {
   if (!permitted_ || stalled(now)) return;
+  if (planted(Plant::InstallOpensGate) && gate_until_ == Instant::min()) gate_until_ = now + timing_.lease;
   std::vector<Instant> votes;
   for (const Pnn voter : voters_.voters) {
     if (voter == self_) {

@@ -8,6 +8,7 @@
 #include "db/base/match.h"
 #include "tests/sim/commit_client.h"
 #include "tests/sim/record_client.h"
+#include "tests/sim/talk_client.h"
 
 namespace tdbmesh::sim {
 
@@ -40,11 +41,12 @@ NodeCluster::NodeCluster(std::uint64_t seed, ClusterSettings settings)
   for (std::uint32_t i = 0; i < settings_.nodes; ++i) {
     const auto ppm = static_cast<std::int64_t>(world_.random().below(20001)) - 10000;
     const MachineClock clock(ppm, seconds(static_cast<std::int64_t>(world_.random().below(1000))));
-    nodes_.push_back(std::make_unique<SimNode>(*this, Pnn{i}, clock, settings_.plants.store));
+    nodes_.push_back(std::make_unique<SimNode>(*this, Pnn{i}, clock));
     SimNode* n = nodes_.back().get();
     n->report_unwritten = settings_.plants.lie_about_disk && i + 1 == settings_.nodes;
     for (std::size_t c = 0; c < settings_.record_clients; ++c) n->add_client(std::make_unique<RecordClient>(*this, *n));
     for (std::size_t c = 0; c < settings_.commit_clients; ++c) n->add_client(std::make_unique<CommitClient>(*this, *n));
+    for (std::size_t c = 0; c < settings_.talk_clients; ++c) n->add_client(std::make_unique<TalkClient>(*this, *n));
     world_.after(world_.random().up_to(milliseconds(200)), [n] { n->start(); });
   }
   choose_faults();
@@ -341,6 +343,20 @@ bool NodeCluster::run_until_well(Duration well_within, Duration round_within) {
   }
   counts_.round = world_.now() - begin - counts_.to_well;
   (void)run_for(milliseconds(200), nullptr);
+  std::vector<TalkClient*> talkers;
+  for (const auto& node : nodes_) {
+    for (const auto& client : node->clients()) {
+      if (auto* talker = dynamic_cast<TalkClient*>(client.get())) talkers.push_back(talker);
+    }
+  }
+  for (TalkClient* talker : talkers) talker->start_last_traverse();
+  const auto all_traversed = [&] {
+    return std::all_of(talkers.begin(), talkers.end(), [](const TalkClient* t) { return t->last_traverse_done(); });
+  };
+  if (!talkers.empty() && !run_for(round_within + seconds(25), all_traversed)) {
+    fail("I8: a traverse does not end");
+    return false;
+  }
   for (const auto& node : nodes_) check_copy(*node, "at the end");
   check_copies_equal();
   return violation_.empty();

@@ -32,15 +32,18 @@ struct ClusterSettings {
   Timing timing;
   bool lock = false;               // two nodes: the cluster lock is the third vote
   std::vector<std::string> only_faults;  // kinds; empty: all that fit
+  bool lock_only_at_node_0 = false;  // the nodes' configurations differ
   Duration vacuum_interval = milliseconds(300);
+  std::size_t vacuum_batch = 1000;
   std::size_t record_clients = 3;  // per node
   std::size_t commit_clients = 1;
+  std::size_t talk_clients = 1;
   bool store_faults = true;
   bool trace = false;
-  // Planted bugs. The checkers must object.
-  HeartbeatCore::TestHooks heartbeat_hooks;
+  // Planted bugs beneath the node; those in its cores: plants.h.
   struct Plants {
-    StorePlants store;              // a node that comes back keeps its records
+    bool forget_vote = false;       // a start knows nothing of the vote that was on its disk
+    bool forget_accepted = false;   // ... nor of the view it had accepted
     bool ignore_gate = false;       // clients work although the gate is closed
     bool lie_about_disk = false;    // the last node says "durable" of what it never writes
     bool hide_attached = false;     // what a node attached is not told to the others
@@ -83,6 +86,7 @@ class NodeCluster {
     std::uint64_t operations = 0;  // on records, by clients
     std::uint64_t commits = 0;
     std::uint64_t leaves = 0;  // in order, with everything handed over
+    std::uint64_t traverses = 0;
     Duration to_well{0};
     Duration round{0};
   };

@@ -73,7 +73,6 @@ void NodeCluster::choose_faults() {
     if (!only.empty() && std::find(only.begin(), only.end(), kind) == only.end()) continue;
     if (kind.starts_with("lock") && !settings_.lock) continue;
     if (kind.starts_with("store") && !settings_.store_faults) continue;
-    // Alone it is the only member there is, and so may each of two with a lock be.
     if (kind == "disk lost" && (nodes_.size() < 3 || settings_.lock)) continue;
     chosen_.push_back(&fault);
     weights_ += fault.weight;

@@ -11,6 +11,7 @@
 
 #include "tests/sim/arguments.h"
 #include "tests/sim/node_cluster.h"
+#include "tests/sim/plants.h"
 
 namespace {
 
@@ -25,26 +26,16 @@ struct Totals {
   std::map<std::size_t, std::uint64_t> sizes;
 };
 
-bool plant(ClusterSettings& settings, const std::string& name) {
-  if (name.empty()) return true;
-  const std::pair<const char*, bool*> known[] = {
-      {"keep-records", &settings.plants.store.keep_on_drop},
-      {"ignore-gate", &settings.plants.ignore_gate},
-      {"lie-about-disk", &settings.plants.lie_about_disk},
-      {"hide-attached", &settings.plants.hide_attached},
-      {"swallow-gaps", &settings.plants.swallow_gaps},
-      {"leaver-forgets-copies", &settings.plants.records.leaving_hands_over_owned_only},
-      {"leaver-does-not-ask", &settings.plants.records.leaving_does_not_ask},
-      {"lease-from-arrival", &settings.heartbeat_hooks.lease_from_arrival},
-      {"support-ignores-join", &settings.heartbeat_hooks.support_ignores_join},
-  };
-  for (const auto& [known_name, flag] : known) {
-    if (name != known_name) continue;
-    *flag = true;
-    return true;
-  }
-  std::fprintf(stderr, "no bug is called %s: see plant() in node_sim.cc\n", name.c_str());
-  return false;
+// Beneath the node, or by hooks of its cores.
+void plant(ClusterSettings::Plants& plants, const std::string& name) {
+  plants.forget_vote = name == "forget-vote";
+  plants.forget_accepted = name == "forget-accepted";
+  plants.ignore_gate = name == "ignore-gate";
+  plants.lie_about_disk = name == "lie-about-disk";
+  plants.hide_attached = name == "hide-attached";
+  plants.swallow_gaps = name == "swallow-gaps";
+  plants.records.leaving_hands_over_owned_only = name == "leaver-forgets-copies";
+  plants.records.leaving_does_not_ask = name == "leaver-does-not-ask";
 }
 
 // The sizes that people build most often.
@@ -63,7 +54,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   settings.trace = arguments.trace;
   settings.store_faults = arguments.store_faults;
   settings.only_faults = arguments.only;
-  if (!plant(settings, arguments.plant)) std::exit(2);
+  plant(settings.plants, arguments.plant);
   NodeCluster cluster(run.seed, settings);
   const Duration well_within = settings.timing.silence * 10 + seconds(5);
   const bool fine = cluster.run_with_faults(seconds(run.seconds)) &&
@@ -77,6 +68,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   totals.counts.operations += counts.operations;
   totals.counts.commits += counts.commits;
   totals.counts.leaves += counts.leaves;
+  totals.counts.traverses += counts.traverses;
   totals.counts.to_well = std::max(totals.counts.to_well, counts.to_well);
   totals.counts.round = std::max(totals.counts.round, counts.round);
   totals.virtual_seconds += std::chrono::duration<double>(cluster.world().now() - Instant(seconds(1000))).count();
@@ -96,14 +88,16 @@ void print(const Totals& totals) {
   const auto in_seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
   std::uint64_t faults = 0;
   for (const auto& [kind, count] : totals.counts.faults) faults += count;
-  std::printf("%llu runs of %.2f virtual hours: %llu faults, %llu views, %llu leaders, %llu leaves in order, %llu operations, %llu commits; "
+  std::printf("%llu runs of %.2f virtual hours: %llu faults, %llu views, %llu leaders, %llu leaves in order, "
+              "%llu operations, %llu commits, %llu traverses; "
               "well after %.2f s and all served after %.2f s more at most; %llu violations\n",
               static_cast<unsigned long long>(totals.runs), totals.virtual_seconds / 3600,
               static_cast<unsigned long long>(faults), static_cast<unsigned long long>(totals.counts.views),
               static_cast<unsigned long long>(totals.counts.leaders),
               static_cast<unsigned long long>(totals.counts.leaves),
               static_cast<unsigned long long>(totals.counts.operations),
-              static_cast<unsigned long long>(totals.counts.commits), in_seconds(totals.counts.to_well),
+              static_cast<unsigned long long>(totals.counts.commits),
+              static_cast<unsigned long long>(totals.counts.traverses), in_seconds(totals.counts.to_well),
               in_seconds(totals.counts.round), static_cast<unsigned long long>(totals.violations));
   std::printf("clusters by size:");
   for (const auto& [size, count] : totals.sizes) std::printf(" %zu: %llu", size, static_cast<unsigned long long>(count));
@@ -115,6 +109,10 @@ void print(const Totals& totals) {
 
 int list() {
   for (const std::string& kind : NodeCluster::fault_kinds()) std::printf("fault %s\n", kind.c_str());
+  for (const PlantedBug& bug : planted_bugs()) {
+    std::printf("planted bug %-30s %s, within %llu seeds: %s\n", bug.name, bug.program,
+                static_cast<unsigned long long>(bug.within), bug.what);
+  }
   return 0;
 }
 

@@ -33,6 +33,8 @@ const std::vector<GhostLog::Key>& RecordClient::all_keys() {
   return keys;
 }
 
+const std::string& RecordClient::counters() { return kCounters; }
+
 GhostLog::Version RecordClient::version_of(BytesView value) {
   if (value.empty()) return 0;
   ByteReader in(value);
@@ -50,6 +52,10 @@ void RecordClient::start_round() {
     round_.push_back({key, Wish::Write});
     round_.push_back({key, Wish::Read});
   }
+}
+
+void RecordClient::delete_all() {
+  for (const GhostLog::Key& key : all_keys()) round_.push_back({key, Wish::Delete});
 }
 
 void RecordClient::next() {

@@ -14,6 +14,10 @@ class RecordClient final : public SimClient {
   void start_round() override;
   [[nodiscard]] bool round_done() const override { return in_round_ && round_.empty(); }
 
+  // After its round: deletes every record.
+  void delete_all();
+  // The database of counters, and the version that a value in it carries.
+  [[nodiscard]] static const std::string& counters();
   // All records that there may be, for the checkers.
   [[nodiscard]] static const std::vector<GhostLog::Key>& all_keys();
   // The version that a stored value carries; 0 for an empty one.

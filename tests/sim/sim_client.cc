@@ -83,6 +83,7 @@ void SimClient::packet_coming(ClientId id, Bytes packet) {
     if (connection_ != id) return;
     const auto decoded = ctdb::decode_packet(packet);
     if (!decoded) return cluster_.fail("a client got a packet that does not decode");
+    if (const auto* came = std::get_if<ctdb::ReqMessage>(&decoded->body)) return message(*came);
     const auto reply = replies_.find(decoded->header.reqid);
     if (reply == replies_.end()) return;
     const Reply handle = std::move(reply->second);
@@ -91,10 +92,10 @@ void SimClient::packet_coming(ClientId id, Bytes packet) {
   });
 }
 
-void SimClient::request(ctdb::Body body, Reply reply) {
+void SimClient::request(ctdb::Body body, Reply reply, std::uint32_t to) {
   if (connection_lost_ || connection_ == ClientId{}) return die("no daemon");
   ctdb::Packet packet;
-  packet.header.destnode = ctdb::kCurrentNode;
+  packet.header.destnode = to;
   packet.header.srcnode = number(node_.pnn());
   packet.header.reqid = ++last_reqid_;
   packet.body = std::move(body);

@@ -3,7 +3,7 @@
 // daemon, speaks CTDB packets with it, and works in the node's store beneath it, under chain locks and the gate.
 // It dies at random, when its daemon cuts it off and when it finds that its daemon is gone; then a new one begins.
 //
-// Derived: RecordClient (volatile databases), CommitClient (persistent ones).
+// Derived: RecordClient (volatile databases), CommitClient (persistent ones), TalkClient (messages, traverses).
 
 #include <functional>
 #include <map>
@@ -44,6 +44,8 @@ class SimClient {
 
   // All databases are attached.
   virtual void ready() = 0;
+  // What is sent to a srvid that it registered.
+  virtual void message(const ctdb::ReqMessage&) {}
   // The process is gone; chain locks are freed already.
   virtual void died() {}
 
@@ -52,9 +54,10 @@ class SimClient {
   // Runs in this life of the process, later if the machine is frozen.
   void later(Duration delay, std::function<void()> what);
   [[nodiscard]] bool alive() const { return alive_; }
+  [[nodiscard]] std::uint64_t process() const { return process_; }  // a number that no other process has
   // The process ends here, now. A new one begins later.
   void die(const char* why);
-  void request(ctdb::Body body, Reply reply);
+  void request(ctdb::Body body, Reply reply, std::uint32_t to = ctdb::kCurrentNode);
   // As the shim does with a closed gate. Dies if there is no daemon that could open it.
   void when_gate_open(std::function<void()> what);
   [[nodiscard]] bool gate_open() const;

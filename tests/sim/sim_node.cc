@@ -12,8 +12,8 @@ namespace {
 constexpr int kHeartbeatChannel = 1;
 }
 
-SimNode::SimNode(NodeCluster& cluster, Pnn pnn, MachineClock clock, const StorePlants& plants)
-    : cluster_(cluster), pnn_(pnn), clock_(clock), store_(pnn, plants) {}
+SimNode::SimNode(NodeCluster& cluster, Pnn pnn, MachineClock clock)
+    : cluster_(cluster), pnn_(pnn), clock_(clock), store_(pnn) {}
 
 SimNode::~SimNode() = default;
 
@@ -42,11 +42,12 @@ NodeConfig SimNode::config() {
     config.nodes.push_back({ctdb::v4_address(10, 0, 0, static_cast<std::uint8_t>(i + 1), 4379), false});
   }
   config.control.cluster.voters = config.control.cluster.nodes;
-  if (settings.lock) config.control.cluster.quorum = recovery::QuorumMode::LockVote;
+  if (settings.lock && (pnn_ == Pnn{0} || !settings.lock_only_at_node_0)) config.control.cluster.quorum = recovery::QuorumMode::LockVote;
   config.control.timing = settings.timing;
   config.control.flap_guard = false;
   config.control.seed = cluster_.world().random().next();
   config.records.vacuum_interval = settings.vacuum_interval;
+  config.records.vacuum_batch = settings.vacuum_batch;
   config.records.hooks = settings.plants.records;
   config.commits.pull_limit = seconds(3);  // so that a fetch cut off by the last fault is tried again within the bound
   return config;
@@ -63,6 +64,12 @@ void SimNode::start() {
     auto loaded = recovery::decode_state(disk_);
     if (!loaded) return cluster_.fail("the state on disk does not decode");
     state = std::move(*loaded);
+  }
+  const ClusterSettings::Plants& plants = cluster_.settings().plants;
+  if (plants.forget_accepted) state.accepted.reset();
+  if (plants.forget_vote) {
+    state.term = state.accepted ? state.accepted->generation.term : 0;
+    state.voted_for = kNoPnn;
   }
   incarnation_ = state.begin_life(
       static_cast<std::uint64_t>(cluster_.world().now().time_since_epoch() / milliseconds(1)));
@@ -83,7 +90,6 @@ void SimNode::start() {
     if (p != pnn_) peers.push_back(p);
   }
   heart_ = std::make_unique<HeartbeatCore>(pnn_, incarnation_, peers, with.control.timing, local());
-  heart_->set_test_hooks(cluster_.settings().heartbeat_hooks);
   heart_ticked_ = local();
   lock_ = std::make_unique<recovery::ClusterLock>(pnn_, with.control.timing, true);
   lock_due_ = kNever;

@@ -27,7 +27,7 @@ class SimClient;
 
 class SimNode final : private NodeEnvironment, private Link, private CommitWorker {
  public:
-  SimNode(NodeCluster& cluster, Pnn pnn, MachineClock clock, const StorePlants& plants);
+  SimNode(NodeCluster& cluster, Pnn pnn, MachineClock clock);
   ~SimNode() override;
 
   [[nodiscard]] Pnn pnn() const { return pnn_; }

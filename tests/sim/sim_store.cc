@@ -31,7 +31,6 @@ class SimStore::Watched final : public Database {
   }
   [[nodiscard]] std::uint64_t record_count() const override { return inner_.record_count(); }
   Result<void> drop_all() override {
-    if (store_.plants_.keep_on_drop) return {};
     return inner_.drop_all();
   }
   [[nodiscard]] CopyVersion version() const override { return inner_.version(); }
@@ -45,7 +44,7 @@ class SimStore::Watched final : public Database {
   MemoryDatabase& inner_;
 };
 
-SimStore::SimStore(Pnn self, const StorePlants& plants) : self_(self), plants_(plants) {}
+SimStore::SimStore(Pnn self) : self_(self) {}
 
 SimStore::~SimStore() = default;
 

@@ -1,6 +1,6 @@
 #pragma once
 // The store of a simulated node as its daemon sees it: MemoryStore, with a note of which owned, empty records it
-// removed (the end of a vacuum, for the ghost log) and room for planted bugs.
+// removed (the end of a vacuum, for the ghost log).
 
 #include <map>
 #include <memory>
@@ -12,13 +12,9 @@
 
 namespace tdbmesh::sim {
 
-struct StorePlants {
-  bool keep_on_drop = false;  // drop_all() says yes and keeps the records
-};
-
 class SimStore final : public DatabaseStore {
  public:
-  SimStore(Pnn self, const StorePlants& plants);
+  explicit SimStore(Pnn self);
   ~SimStore() override;
 
   Result<Database*> open(const std::string& name, DatabaseKind kind) override;
@@ -41,7 +37,6 @@ class SimStore final : public DatabaseStore {
  private:
   class Watched;
   Pnn self_;
-  StorePlants plants_;
   MemoryStore memory_{64};
   std::map<DatabaseId, std::unique_ptr<Watched>> watched_;
 };

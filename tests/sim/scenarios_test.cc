@@ -1,0 +1,135 @@
+// Failures that CTDB is known for, each as a run of whole simulated nodes with clients and all checkers on. The checkers
+// of NodeCluster say whether anything was lost, doubled or served twice; a scenario adds what it is about.
+
+#include <gtest/gtest.h>
+
+#include "tests/sim/node_cluster.h"
+#include "tests/sim/record_client.h"
+
+namespace tdbmesh::sim {
+namespace {
+
+constexpr Duration kWell = seconds(10);
+constexpr Duration kRound = seconds(15);
+
+class Scenario : public testing::TestWithParam<std::uint64_t> {
+ protected:
+  ClusterSettings settings;
+
+  void begin(std::size_t nodes) {
+    settings.nodes = nodes;
+    cluster_ = std::make_unique<NodeCluster>(GetParam(), settings);
+    ASSERT_TRUE(until_well()) << cluster().violation();
+  }
+  NodeCluster& cluster() { return *cluster_; }
+  SimNode& node(std::uint32_t pnn) { return cluster().node(Pnn{pnn}); }
+  bool until_well() {
+    return cluster().run_for(kWell, [this] { return cluster().well(); });
+  }
+  void run(Duration how_long) {
+    (void)cluster().run_for(how_long, nullptr);
+    ASSERT_EQ(cluster().violation(), "");
+  }
+  bool alone_in_a_view(SimNode& node) {
+    const View* view = node.up() ? node.node().control().installed_view() : nullptr;
+    return view != nullptr && view->members.size() == 1 && node.gate_is_open();
+  }
+  [[nodiscard]] bool anybody_banned() {
+    for (std::uint32_t i = 0; i < settings.nodes; ++i) {
+      if (node(i).up() && (node(i).node().control().own_flags() & kFlagBanned) != 0) return true;
+    }
+    return false;
+  }
+  // Everything as after a run with faults: well, each client served, copies equal.
+  void end() { ASSERT_TRUE(cluster().run_until_well(kWell, kRound)) << cluster().violation(); }
+
+ private:
+  std::unique_ptr<NodeCluster> cluster_;
+};
+
+TEST_P(Scenario, TheLockHoldersDeathTakesNobodyElseDown) {
+  settings.lock = true;
+  begin(2);
+  // A common view holds no lock for long at a follower: whoever leads has it.
+  ASSERT_TRUE(cluster().run_for(seconds(5), [&] { return cluster().lock().holder().has_value(); }));
+  SimNode& holder = cluster().node(cluster().lock().holder()->first);
+  SimNode& other = node(1 - number(holder.pnn()));
+  cluster().power_off(holder, seconds(12));
+  EXPECT_TRUE(cluster().run_for(seconds(10), [&] { return alone_in_a_view(other); })) << cluster().violation();
+  EXPECT_FALSE(anybody_banned());
+  ASSERT_TRUE(cluster().run_for(seconds(15), [&] { return cluster().well(); })) << cluster().violation();
+  end();
+}
+
+TEST_P(Scenario, AnOutgoingLeaderDoesNotFinishItsOldRecovery) {
+  begin(3);
+  SimNode* old = cluster().leader();
+  ASSERT_NE(old, nullptr);
+  old->in_turn_soon(Duration(0), [old] { old->recover(); });
+  ASSERT_TRUE(cluster().run_for(seconds(2), [old] { return old->node().control().in_recovery(); }));
+  const Generation unfinished = old->node().control().accepted_view()->generation;
+  // It hangs in the middle of the view change and wakes up when another one has led for a while.
+  old->paused_until = cluster().world().now() + seconds(3);
+  run(seconds(6));
+  ASSERT_TRUE(until_well()) << cluster().violation();
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    EXPECT_GT(node(i).node().control().installed_view()->generation, unfinished);
+  }
+  end();
+}
+
+TEST_P(Scenario, DeletedRecordsStayDeletedWhenAnInactiveNodeComesBack) {
+  settings.vacuum_interval = milliseconds(50);
+  begin(3);
+  const auto vacuumed = [this] {
+    return node(0).node().records().counters().vacuumed + node(1).node().records().counters().vacuumed;
+  };
+  cluster().set_stopped(node(2), true);
+  const std::uint64_t before = vacuumed();
+  run(seconds(6));
+  EXPECT_GT(vacuumed(), before);
+  cluster().set_stopped(node(2), false);
+  ASSERT_TRUE(until_well()) << cluster().violation();
+  run(seconds(3));  // its clients read what is there
+  end();
+}
+
+TEST_P(Scenario, NoRecordOfAVacuumBatchIsForgotten) {
+  settings.vacuum_interval = milliseconds(50);
+  settings.vacuum_batch = 2;
+  begin(3);
+  run(seconds(2));
+  end();
+  for (const auto& client : node(0).clients()) {
+    if (auto* records = dynamic_cast<RecordClient*>(client.get())) {
+      records->delete_all();
+      break;
+    }
+  }
+  const auto left = [this] {
+    std::size_t records = 0;
+    for (const GhostLog::Key& key : RecordClient::all_keys()) {
+      for (std::uint32_t i = 0; i < 3; ++i) records += node(i).store().look(key.first, key.second) ? 1 : 0;
+    }
+    return records;
+  };
+  EXPECT_TRUE(cluster().run_for(seconds(20), [&] { return left() == 0; })) << left() << " copies are left";
+  EXPECT_EQ(cluster().violation(), "");
+}
+
+TEST_P(Scenario, AVacuumUnderLoadDoesNotStarveTheLeader) {
+  settings.vacuum_interval = milliseconds(10);
+  settings.record_clients = 6;
+  begin(5);
+  const std::uint64_t views = cluster().counts().views;
+  const std::uint64_t leaders = cluster().counts().leaders;
+  run(seconds(8));
+  EXPECT_EQ(cluster().counts().views, views);
+  EXPECT_EQ(cluster().counts().leaders, leaders);
+  end();
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Scenario, testing::Values(1, 2, 3));
+
+}  // namespace
+}  // namespace tdbmesh::sim
