@@ -41,6 +41,7 @@ void attach(NodeParts& node, const ControlRequest& request, DatabaseKind kind) {
   if (!node.serving && node.services.now() - node.last_served > node.config.view_patience) {
     return refuse(node, request, "this node cannot serve now: see `tdbmesh status -v`");
   }
+  node.clients.uses_databases(request.client);  // none if another node asks
   const Instant deadline = node.services.now() + seconds(node.tunables[ctdb::Tunable::DeferredAttachTO]);
   node.attachments.request(request.reply, *name, kind, node.serving, deadline);
 }

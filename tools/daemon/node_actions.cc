@@ -131,8 +131,9 @@ void Node::carry_out(recovery::Action& action) {
           [&](recovery::DropAddresses&) {},  // this node hosts no public addresses yet
           [&](recovery::DropVolatile& a) {
             env_.log(LogLevel::Notice, "this node left the view: volatile databases are emptied, clients disconnected");
-            // What the clients hold belongs to a life of the cluster that went on without us.
-            for (const ClientId client : clients_.all()) env_.close_client(client);
+            // What they hold belongs to a life of the cluster that went on without us. A tool that only asks stays:
+            // it may be the one that waits for the end of the stop it asked for.
+            for (const ClientId client : clients_.database_users()) env_.close_client(client);
             drops_asked_.push_back(a.ticket);
             report_dropped_if_empty();
           },

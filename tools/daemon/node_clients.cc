@@ -61,6 +61,7 @@ void Node::on_client_gone(ClientId client) {
 
 void Node::handle_call(ClientId client, const ctdb::Header& header, ctdb::ReqCall call) {
   ++statistics_.total_calls;
+  clients_.uses_databases(client);
   Database* database = databases_.database(call.database);
   if (database == nullptr || call.key.empty() || call.key.size() > kMaxKeySize) {
     return fail_call(client, header, fmt::format("no database {} is attached", to_string(call.database)));

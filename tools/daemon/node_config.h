@@ -45,8 +45,9 @@ struct NodeConfig {
   RecordSettings records;
   CommitSettings commits;
   // A client's request that needs the cluster is refused after the node has been without a view for so long;
-  // before that it is held, since a view change is over in less.
-  Duration view_patience = seconds(5);
+  // before that it is held. A view change is over in much less, unless the next leader waits for the cluster lock
+  // of one that died: some ten seconds for a lease in etcd.
+  Duration view_patience = seconds(30);
 
   // A node that leaves in order has so long to hand over what only it has; then it leaves all the same.
   Duration drain_limit = seconds(5);

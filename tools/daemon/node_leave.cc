@@ -73,7 +73,10 @@ void Node::stay(NodeFlags flags) {
     if (leave_->flags == 0 && !leave_->shut_down) leave_.reset();
   }
   recovery::Actions actions;
-  if ((control_.own_flags() & flags) != 0) control_.set_flags(control_.own_flags() & ~flags, now_, actions);
+  if ((control_.own_flags() & flags) != 0) {
+    last_served_ = now_;  // who asks while it joins shall wait for that
+    control_.set_flags(control_.own_flags() & ~flags, now_, actions);
+  }
   run(std::move(actions));
   if (leave_ || (control_.own_flags() & (kFlagStopped | kFlagBanned)) != 0) return;
   run(records_.drain(false, now_));
