@@ -116,11 +116,13 @@ void change_flags(NodeParts& node, NodeFlags set, NodeFlags clear) {
 }
 
 void stop_node(NodeParts& node, const ControlRequest& request) {
-  change_flags(node, kFlagStopped, 0);
+  // Addresses first: whoever takes them over is ready when the node goes.
+  node.addresses.leave(false, [&node] { change_flags(node, kFlagStopped, 0); });
   node.services.reply(request.reply, 0);
 }
 void continue_node(NodeParts& node, const ControlRequest& request) {
   change_flags(node, 0, kFlagStopped);
+  node.addresses.stay();
   node.services.reply(request.reply, 0);
 }
 void disable_node(NodeParts& node, const ControlRequest& request) {
@@ -138,9 +140,10 @@ void set_ban_state(NodeParts& node, const ControlRequest& request) {
   if (wanted->seconds == 0) {
     node.ban_ends = kNever;
     change_flags(node, 0, kFlagBanned);
+    node.addresses.stay();
   } else if (node.tunables[ctdb::Tunable::EnableBans] != 0) {
     node.ban_ends = node.services.now() + seconds(wanted->seconds);
-    change_flags(node, kFlagBanned, 0);
+    node.addresses.leave(false, [&node] { change_flags(node, kFlagBanned, 0); });
   }
   node.services.reply(request.reply, 0);
 }

@@ -24,11 +24,12 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
       attachments_(*this, databases_, [this](Databases::Attached& attached) { database_opened(attached); }),
       traverses_(*this, [this](DatabaseId id) { return databases_.database(id); }),
       restore_(*this, databases_),
+      addresses_(config_, env_, *this, control_, tunables_),
       tunables_(config_.tunables),
       debug_level_(config_.debug_level),
       parts_{config_,         env_,         *this,       control_,    clients_,
              databases_,      attachments_, records_,    commits_,    commit_replies_,
-             last_commit_,    traverses_,   restore_,    statistics_, statistics_history_,
+             last_commit_,    traverses_,   restore_,    addresses_,    statistics_, statistics_history_,
              tunables_,       debug_level_, serving_,    last_served_, ban_ends_,
              started_,        recovery_started_, recovery_finished_} {
   add_cluster_controls(controls_);
@@ -49,6 +50,7 @@ void Node::start(Instant now) {
   second_ = now + seconds(1);
   seqnums_ = now + milliseconds(tunables_[ctdb::Tunable::SeqnumInterval]);
   recovery::Actions actions;
+  addresses_.start();
   control_.start(now, actions);
   run(std::move(actions));
   (void)open_what_is_on_disk();
@@ -105,6 +107,7 @@ void Node::end_turn() {
     control_.set_flags(control_.own_flags() & ~kFlagBanned, now_, actions);
     run(std::move(actions));
   }
+  addresses_.end_turn();
   if (seqnums_ <= now_) {
     seqnums_ = now_ + milliseconds(std::max(tunables_[ctdb::Tunable::SeqnumInterval], 10u));
     for (const DatabaseId id : databases_.take_changed_seqnums()) {
@@ -124,6 +127,7 @@ Instant Node::next_wake() const {
   if (!to_self_.empty()) return now_;
   Instant next = std::min({control_.next_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
+                           addresses_.next_wake(),
                            ban_ends_});
   if (!copies_asked_.empty() && commits_.quiet()) next = std::min(next, open_again_);
   // Steps that found a chain taken try again soon.
@@ -152,6 +156,7 @@ void Node::look_at_gate() {
   if (open != gate_open_) {
     gate_open_ = open;
     run(records_.gate_changed(open, now_));
+    addresses_.gate_changed(open);
   }
   look_at_serving();
 }
@@ -216,6 +221,7 @@ void Node::on_message(Pnn from, Incarnation incarnation, MessageKind kind, Bytes
       }
       return handle_relay(from, *payload);
     }
+    case MessageKind::Address: return addresses_.on_message(from, body);
   }
   env_.log(LogLevel::Warning, fmt::format("node {}: message of an unknown kind", to_string(from)));
 }
@@ -362,10 +368,22 @@ void Node::on_lock(const recovery::LockStatus& status) {
   run(std::move(actions));
 }
 
-void Node::shut_down() {
+void Node::on_kernel(const ipfailover::KernelEvent& event) { addresses_.on_kernel(event); }
+
+void Node::leave_out(Pnn pnn, const std::string& reason) {
+  env_.log(LogLevel::Warning, fmt::format("node {} is left out: {}", to_string(pnn), reason));
   recovery::Actions actions;
-  control_.begin_shutdown(now_, actions);
+  control_.report_member(pnn, reason, now_, actions);
   run(std::move(actions));
+}
+
+// Addresses first: whoever takes them over is ready when they go.
+void Node::shut_down() {
+  addresses_.leave(true, [this] {
+    recovery::Actions actions;
+    control_.begin_shutdown(now_, actions);
+    run(std::move(actions));
+  });
 }
 
 }  // namespace tdbmesh

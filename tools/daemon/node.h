@@ -66,6 +66,7 @@ class Node final : public LinkListener, private NodeServices {
   [[nodiscard]] const RecordRouter& records() const { return records_; }
   [[nodiscard]] Databases& databases() { return databases_; }
   [[nodiscard]] bool gate_open() const { return gate_open_; }
+  [[nodiscard]] NodeAddresses& addresses() { return addresses_; }
 
  private:
   struct OpenCall {
@@ -86,6 +87,7 @@ class Node final : public LinkListener, private NodeServices {
   void send_message(Pnn to, Srvid srvid, BytesView data) override;
   void reply(const ReplyTo& to, std::int32_t status, Bytes data, std::string error) override;
   void run_event(EventRequest request, EventDone done) override;
+  void leave_out(Pnn pnn, const std::string& reason) override;
   void run(RecordActions actions) override;
   void run(CommitActions actions) override;
   void run(recovery::Actions actions) override;
@@ -140,6 +142,7 @@ class Node final : public LinkListener, private NodeServices {
   Traverses traverses_;
   RemoteControls remote_controls_;
   DatabaseRestore restore_;
+  NodeAddresses addresses_;
 
   std::map<CallId, OpenCall> calls_;
   std::uint64_t last_call_ = 0;

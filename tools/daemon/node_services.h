@@ -43,6 +43,9 @@ class NodeServices {
   // `reloadnodes`: takes up the nodes file as it is now. Empty, or why not.
   [[nodiscard]] virtual std::string reload_nodes() = 0;
 
+  // The cluster must go on without this node (recovery::ControlPlane::report_member).
+  virtual void leave_out(Pnn pnn, const std::string& reason) = 0;
+
   // Carry out what a core asked for.
   virtual void run(RecordActions actions) = 0;
   virtual void run(CommitActions actions) = 0;
