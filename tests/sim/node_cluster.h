@@ -7,6 +7,7 @@
 //  I3  an acknowledged commit is in the copy of every member, from its answer on
 //  I4, I5  what clients see of records: ghost_log.h
 //  I6  no gate is open outside the newest view
+//  I7  a public address answers from one machine at most (address_checks.h)
 //  I8  once faults stop: one leader, all members, gates open, each client gets at each record, copies equal
 
 #include <cstdint>
@@ -34,6 +35,7 @@ struct ClusterSettings {
   Duration vacuum_interval = milliseconds(300);
   std::size_t record_clients = 3;  // per node
   std::size_t commit_clients = 1;
+  std::size_t addresses = 0;       // public addresses, every node may host each
   bool store_faults = true;
   bool trace = false;
   // Planted bugs. The checkers must object.
@@ -44,6 +46,11 @@ struct ClusterSettings {
     bool lie_about_disk = false;    // the last node says "durable" of what it never writes
     bool hide_attached = false;     // what a node attached is not told to the others
     bool swallow_gaps = false;      // lost messages go unnoticed
+    bool keep_addresses = false;    // a node that lost its place or its lease does not drop its addresses
+    bool no_supervisor = false;     // ... and nobody else drops them
+    bool no_wait_for_released = false;  // the leader gives an address away before its owner said RELEASED
+    bool ignore_numbers = false;    // an answer to an older TAKE or RELEASE counts for the newest
+    bool any_generation = false;    // a TAKE of an older view is carried out
   } plants;
 };
 
@@ -117,6 +124,7 @@ class NodeCluster {
   // node_cluster.cc
   void check();
   void check_owners();
+  void check_addresses();
   void check_gates();
   void check_copy(SimNode& node, const char* when);
   void check_copies_equal();
