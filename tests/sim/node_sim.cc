@@ -35,6 +35,11 @@ bool plant(ClusterSettings& settings, const std::string& name) {
       {"swallow-gaps", &settings.plants.swallow_gaps},
       {"leaver-forgets-copies", &settings.plants.records.leaving_hands_over_owned_only},
       {"leaver-does-not-ask", &settings.plants.records.leaving_does_not_ask},
+      {"keep-addresses", &settings.plants.keep_addresses},
+      {"no-supervisor", &settings.plants.no_supervisor},
+      {"no-wait-for-released", &settings.plants.no_wait_for_released},
+      {"ignore-numbers", &settings.plants.ignore_numbers},
+      {"any-generation", &settings.plants.any_generation},
       {"lease-from-arrival", &settings.heartbeat_hooks.lease_from_arrival},
       {"support-ignores-join", &settings.heartbeat_hooks.support_ignores_join},
   };
@@ -62,6 +67,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   settings.timing = timing_of(run.profile, run.seed);
   settings.trace = arguments.trace;
   settings.store_faults = arguments.store_faults;
+  settings.addresses = arguments.addresses;
   settings.only_faults = arguments.only;
   if (!plant(settings, arguments.plant)) std::exit(2);
   NodeCluster cluster(run.seed, settings);

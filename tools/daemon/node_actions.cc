@@ -128,7 +128,7 @@ void Node::carry_out(recovery::Action& action) {
             const View* view = control_.accepted_view();
             env_.permit_gate(view == nullptr ? Generation{} : view->generation);
           },
-          [&](recovery::DropAddresses&) {},  // this node hosts no public addresses yet
+          [&](recovery::DropAddresses&) { addresses_.drop("this node is out of the view"); },
           [&](recovery::DropVolatile& a) {
             env_.log(LogLevel::Notice, "this node left the view: volatile databases are emptied, clients disconnected");
             // What they hold belongs to a life of the cluster that went on without us. A tool that only asks stays:
@@ -145,6 +145,7 @@ void Node::carry_out(recovery::Action& action) {
             settling_.clear();
             catching_up_.reset();
             restore_.abandon();
+            addresses_.prepare(a.view);
             records_.prepare(a.view, a.continuity_broken, now_);
             commits_.prepare(a.view, a.continuity_broken, now_);
           },
@@ -174,9 +175,11 @@ void Node::carry_out(recovery::Action& action) {
           },
           [&](recovery::LostLeader& a) {
             env_.log(LogLevel::Notice, fmt::format("this node is no longer the leader: {}", a.why));
+            addresses_.lost_leader();
           },
-          [&](recovery::ViewInstalledByAll&) {
+          [&](recovery::ViewInstalledByAll& a) {
             for (const Pnn peer : connected()) send_message(peer, ctdb::kSrvidReconfigure, {});
+            addresses_.installed_by_all(a.view.generation);
           },
           [&](recovery::LeaderChanged& a) {
             env_.log(LogLevel::Notice, a.leader == kNoPnn
@@ -198,6 +201,7 @@ void Node::install(const View& view) {
   run(records_.install(view, now_));
   run(commits_.install(view, now_));
   traverses_.members_changed();
+  addresses_.install(view);
   ++statistics_.num_recoveries;
   recovery_finished_ = env_.wall_clock();
   note_view(view);

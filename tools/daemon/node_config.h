@@ -2,6 +2,7 @@
 // What a node is told at its start: who it is, who the others are, how it behaves. A plain value, filled from
 // the configuration files by the daemon and by hand in the simulator.
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,7 @@ struct NodeConfig {
   recovery::ControlPlaneConfig control;
   std::vector<ConfiguredNode> nodes;  // index = pnn
   std::vector<ConfiguredAddress> public_addresses;
+  std::map<ctdb::SockAddr, Pnn> home_nodes;  // file home_nodes: where an address goes when it can
   ctdb::Tunables tunables;
   bool tdb_mutexes = true;      // what DB_OPEN_FLAGS tells Samba about volatile databases
   std::string cluster_lock;     // as configured; what `getreclock` prints
