@@ -5,7 +5,8 @@
 //  I8  once faults stop every address answers somewhere
 //
 // The kernel of a machine outlives its daemon. The supervisor is the worst that is promised: it drops what stands there
-// only when the lease has been over for the whole allowance A, and of a machine that slept A after it woke. A frozen
+// only when the lease has been over for the whole allowance A, and of a machine that slept A after it woke; only who is
+// told that a node is fenced may rely on its addresses being gone already. A frozen
 // machine answers nobody and is not looked at until it wakes.
 
 #include <deque>
@@ -45,6 +46,7 @@ class SimKernel final : public ipfailover::AddressKernel {
   // What the supervisor does by now. `awake_since`: of the machine.
   void supervise(Instant awake_since);
   void machine_died() { there_.clear(); }
+  void dropped_before_fenced() { if (!no_supervisor) there_.clear(); }
   void daemon_started() { queue_.clear(); busy_ = false; }
   [[nodiscard]] const std::map<ipfailover::Address, std::string>& there() const { return there_; }
   bool no_supervisor = false;  // planted: a fenced machine keeps its addresses

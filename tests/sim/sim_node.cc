@@ -30,12 +30,21 @@ SimNode::SimNode(NodeCluster& cluster, Pnn pnn, MachineClock clock, const StoreP
 }
 
 AddressView SimNode::addresses() {
-  const bool frozen = frozen_until > cluster_.world().now();
-  if (kernel_ && !frozen) kernel_->supervise(clock_.local(frozen_until));
+  const Instant now = cluster_.world().now();
+  if (kernel_ && frozen_until <= now) kernel_->supervise(clock_.local(frozen_until));
+  // A machine that wakes after its lease has the allowance for dropping what it holds: until then the pause of the
+  // whole machine, which is outside of what I7 promises, is not over (control plane, "what remains").
+  const bool frozen = frozen_until + cluster_.settings().timing.drop_allowance > now;
   return {pnn_, frozen, kernel_.get()};
 }
 
 SimNode::~SimNode() = default;
+
+// In the order of the supervisor process: others hear that the node is fenced when its addresses are gone.
+void SimNode::fenced_by_supervisor() {
+  gate_until_ = Instant::min();
+  if (kernel_) kernel_->dropped_before_fenced();
+}
 
 Instant SimNode::local() const { return clock_.local(cluster_.world().now()); }
 

@@ -46,7 +46,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
 
   void start();
   void stop_daemon(bool machine);
-  void fenced_by_supervisor() { gate_until_ = Instant::min(); }
+  void fenced_by_supervisor();
   // As `tdbmesh stop` and `tdbmesh continue`, in a turn.
   void set_stopped(bool stopped);
   void ban(std::uint32_t how_many_seconds);
