@@ -82,6 +82,7 @@ void AddressAssigner::begin_from_reports(AssignerActions& out) {
                                                   to_string(item.owner), to_string(loser), ctdb::to_string(e.address),
                                                   to_string(loser))});
       out.push_back(SendTakeover{loser, ReleaseAddress{*generation_, e.address, ++item.number}});
+      send_take(e.address, item, item.owner, out);  // tells the owner the number, which it says with a LOST
     }
   }
 }
@@ -94,6 +95,7 @@ AddressAssigner::Item* AddressAssigner::item_of(Pnn from, Generation generation,
 
 void AddressAssigner::on_message(Pnn from, const TakeoverMessage& message, Instant now, AssignerActions& out) {
   if (!generation_ || generation_of(message) != *generation_) return;
+  const auto current = [&](const Item& item, std::uint64_t n) { return n == item.number || hooks_.ignore_numbers; };
   const auto freed = [&](Item& item) {
     item.phase = Phase::Free;
     item.owner = kNoPnn;
@@ -105,14 +107,14 @@ void AddressAssigner::on_message(Pnn from, const TakeoverMessage& message, Insta
                  [&](const HostReport& m) { on_report(from, m, now, out); },
                  [&](const AddressTaken& m) {
                    Item* item = item_of(from, m.generation, m.address);
-                   if (item == nullptr || item->phase != Phase::Taking || item->number != m.number) return;
+                   if (item == nullptr || item->phase != Phase::Taking || !current(*item, m.number)) return;
                    item->phase = Phase::Held;
                    penalties_.erase({m.address, from});
                    settle(now, out);
                  },
                  [&](const TakeFailed& m) {
                    Item* item = item_of(from, m.generation, m.address);
-                   if (item == nullptr || item->phase != Phase::Taking || item->number != m.number) return;
+                   if (item == nullptr || item->phase != Phase::Taking || !current(*item, m.number)) return;
                    out.push_back(AssignerLog{true, fmt::format("node {} could not take {}: {}", to_string(from),
                                                                ctdb::to_string(m.address), m.reason)});
                    penalise(m.address, from, now);
@@ -120,7 +122,7 @@ void AddressAssigner::on_message(Pnn from, const TakeoverMessage& message, Insta
                  },
                  [&](const AddressReleased& m) {
                    Item* item = item_of(from, m.generation, m.address);
-                   if (item == nullptr || item->phase != Phase::Releasing || item->number != m.number) return;
+                   if (item == nullptr || item->phase != Phase::Releasing || !current(*item, m.number)) return;
                    freed(*item);
                  },
                  [&](const AddressLost& m) {
@@ -131,7 +133,7 @@ void AddressAssigner::on_message(Pnn from, const TakeoverMessage& message, Insta
                      return;
                    }
                    Item* item = item_of(from, m.generation, m.address);
-                   if (item == nullptr || m.number < item->number) return;
+                   if (item == nullptr || !current(*item, m.number)) return;
                    out.push_back(AssignerLog{true, fmt::format("node {} lost {}: {}", to_string(from),
                                                                ctdb::to_string(m.address), m.reason)});
                    freed(*item);

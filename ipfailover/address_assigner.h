@@ -77,6 +77,7 @@ class AddressAssigner {
 
   struct TestHooks {  // planted bugs; never set in production
     bool no_wait_for_released = false;
+    bool ignore_numbers = false;
   };
   void set_test_hooks(const TestHooks& hooks) { hooks_ = hooks; }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "db/base/match.h"
 
@@ -10,6 +11,7 @@ namespace tdbmesh::ipfailover {
 namespace {
 
 constexpr Duration kRetry = milliseconds(500);
+constexpr Duration kGatePatience = seconds(1);
 
 }  // namespace
 
@@ -29,6 +31,7 @@ void AddressHolder::start(HolderActions& out) {
 void AddressHolder::install(Generation generation, HolderActions& out) {
   generation_ = generation;
   quiet_ = false;
+  early_.clear();
   for (auto& [address, item] : items_) {
     item.number = 0;
     item.owed_release = item.owed_failure = 0;
@@ -96,7 +99,11 @@ void AddressHolder::on_take(const TakeAddress& take, bool gate_open, HolderActio
   if (take.number < item.number) return;
   item.number = take.number;
   if (dropping_ != 0 || drop_again_) return refuse("this node is still dropping its addresses");
-  if (!gate_open) return refuse("this node's lease has lapsed");
+  if (!gate_open) {
+    if (early_.empty()) early_until_ = Instant::min();
+    early_[take.address] = take;
+    return;
+  }
   if (leaving_) return refuse("this node is about to leave");
   const std::string interface = choose_interface(item);
   if (interface.empty()) return refuse("no interface of it is up here");
@@ -109,6 +116,10 @@ void AddressHolder::on_take(const TakeAddress& take, bool gate_open, HolderActio
   command_take(item, interface, out);
 }
 
+void AddressHolder::gate_opened(HolderActions& out) {
+  for (const auto& [address, take] : std::exchange(early_, {})) on_take(take, true, out);
+}
+
 void AddressHolder::on_release(const ReleaseAddress& release, HolderActions& out) {
   const auto at = items_.find(release.address);
   if (at == items_.end()) {
@@ -118,6 +129,7 @@ void AddressHolder::on_release(const ReleaseAddress& release, HolderActions& out
   Item& item = at->second;
   if (release.number < item.number) return;
   item.number = release.number;
+  early_.erase(release.address);
   item.owed_release = release.number;
   item.owed_failure = 0;
   item.claimed = false;
@@ -232,6 +244,12 @@ void AddressHolder::on_kernel(const KernelEvent& event, HolderActions& out) {
 }
 
 void AddressHolder::tick(Instant now, HolderActions& out) {
+  if (!early_.empty() && early_until_ == Instant::min()) early_until_ = now + kGatePatience;
+  if (!early_.empty() && early_until_ <= now) {
+    for (const auto& [address, take] : std::exchange(early_, {})) {
+      out.push_back(SayToLeader{TakeFailed{take.generation, address, take.number, "this node's lease has lapsed"}});
+    }
+  }
   if (!retry_wanted_) return;
   if (retry_at_ == Instant::min()) {
     retry_at_ = now + kRetry;

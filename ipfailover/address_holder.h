@@ -11,6 +11,7 @@
 //
 // Each kernel command has a ticket; of an address only the newest command counts.
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -74,16 +75,22 @@ class AddressHolder {
   // First: configures the kernel and drops what is there.
   void start(HolderActions& out);
   // A newer view was accepted: no TAKE until one is installed.
-  void prepare() { quiet_ = true; }
+  void prepare() {
+    quiet_ = true;
+    early_.clear();
+  }
   // A view with this node in it is in use. Reports to its leader.
   void install(Generation generation, HolderActions& out);
+  // A TAKE that came before the gate opened waits for it, for at most a second (a newcomer's gate opens with the next
+  // heartbeats).
+  void gate_opened(HolderActions& out);
   // Continuity broken, gate lapsed, leaving: everything goes now.
   void drop(const std::string& why, HolderActions& out);
   // TakeAddress, ReleaseAddress, HostTable from the leader of the installed view.
   void on_message(const TakeoverMessage& message, bool gate_open, HolderActions& out);
   void on_kernel(const KernelEvent& event, HolderActions& out);
   void tick(Instant now, HolderActions& out);  // what failed is tried again
-  [[nodiscard]] Instant next_wake() const { return retry_at_; }
+  [[nodiscard]] Instant next_wake() const { return early_.empty() ? retry_at_ : std::min(retry_at_, early_until_); }
 
   // ---- the operator ----
   void set_no_takeover(bool no_takeover, HolderActions& out);
@@ -154,6 +161,8 @@ class AddressHolder {
   bool drop_again_ = false;
   Instant retry_at_ = kNever;
   bool retry_wanted_ = false;
+  std::map<Address, TakeAddress> early_;
+  Instant early_until_ = Instant::min();  // min: to be set in the next tick
   TestHooks hooks_;
 };
 

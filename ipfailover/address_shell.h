@@ -86,6 +86,8 @@ class AddressShell final : public AddressKernel {
 
   EventLoop& loop_;
   AddressShellSettings settings_;
+  // Guards tasks left in the loop. Before worker_, whose report takes hold of it.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   ConnectionWorker worker_;
   std::unique_ptr<NetlinkAddresses> addresses_;
   pid_t pid_ = -1;
@@ -103,7 +105,6 @@ class AddressShell final : public AddressKernel {
   std::uint64_t pongs_ = 0;
   Instant ping_sent_{};
   bool start_failed_ = false;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // guards tasks left in the loop
 };
 
 }  // namespace tdbmesh::ipfailover

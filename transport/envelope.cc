@@ -31,7 +31,7 @@ Result<Envelope> decode_envelope(BytesView bytes) {
   envelope.connection = unpacker.u64();
   envelope.sequence = unpacker.u64();
   if (!unpacker.finished()) return failure(Fault::Malformed, "envelope truncated or with wrong fields");
-  if (kind > static_cast<std::uint64_t>(MessageKind::Relay)) return failure(Fault::Malformed, "unknown message kind");
+  if (kind > static_cast<std::uint64_t>(MessageKind::Address)) return failure(Fault::Malformed, "unknown message kind");
   if (envelope.incarnation == 0 || envelope.session == 0 || envelope.connection == 0 ||
       (envelope.sequence == 0 && kind != Envelope::kCounts)) {
     return failure(Fault::Malformed, "envelope with impossible numbers");

@@ -16,6 +16,7 @@ enum class MessageKind : std::uint16_t {
   Record = 2,   // db/ownership: volatile records
   Commit = 3,   // db/commits: persistent commits, copies fetched from each other
   Relay = 4,    // tools/daemon: clients' messages and controls to other nodes, traverse, attach
+  Address = 5,  // ipfailover/: public addresses
 };
 
 class Link {

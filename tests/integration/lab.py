@@ -411,7 +411,7 @@ class Node(Host):
     def daemon_pid(self):
         """The daemon's main process (the oldest of that name), or None."""
         pids = self.pids(self.lab.flavour.daemon)
-        return min(pids, key=_start_time) if pids else None
+        return oldest(pids) if pids else None
 
     def signal_daemon(self, which):
         pid = self.daemon_pid()
@@ -509,6 +509,11 @@ def _text_of(path):
 
 def _shown(command):
     return command if isinstance(command, str) else ' '.join(command)
+
+
+def oldest(pids):
+    """The process that was started first. Not the lowest number: pids wrap around on a busy machine."""
+    return min(pids, key=_start_time)
 
 
 def _start_time(pid):

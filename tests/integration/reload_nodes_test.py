@@ -126,6 +126,7 @@ class Reload(Scenario):
         self.write_nodes([addresses[0], addresses[3], addresses[2]])
         refused = self.nodes[0].tool('reloadnodes', check=False)
         self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("put '#' in front", refused.stderr)
         self.write_nodes([addresses[0], '#' + addresses[1], addresses[2]])
         self.nodes[0].tool('reloadnodes')
         self.wait_for_voters(self.nodes[0], 2)

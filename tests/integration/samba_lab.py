@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 
-from lab import NETWORK, PASSWORD, LabError, Scenario, wait_for
+from lab import NETWORK, PASSWORD, LabError, Scenario, oldest, wait_for
 from smb2_client import Smb2
 
 SERVICES = ('winbindd', 'smbd', 'nmbd')
@@ -61,7 +61,7 @@ def stop_services(nodes, which=signal.SIGTERM):
     for node in nodes:
         for service in SERVICES:
             try:
-                os.kill(min(node.pids(service)), which)
+                os.kill(oldest(node.pids(service)), which)
             except (ValueError, ProcessLookupError):
                 pass
     for node in nodes:
@@ -115,7 +115,7 @@ class SambaScenario(Scenario):
         return done
 
     def main_pid(self, number, service='smbd'):
-        return min(self.nodes[number].pids(service))
+        return oldest(self.nodes[number].pids(service))
 
     def session_pid(self, number):
         """The smbd of the session on node `number`, if that is the only one there; as seen from outside."""

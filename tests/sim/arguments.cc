@@ -86,6 +86,7 @@ Arguments parse_arguments(int argc, char** argv, const std::string& program, std
   app.add_flag("--lock", arguments.lock, "two nodes, the cluster lock is the third vote");
   app.add_flag("--trace", arguments.trace, "all that happens, on stderr");
   app.add_flag("--no-store-faults", no_store_faults, "stores never fail or fill up");
+  app.add_option("--addresses", arguments.addresses, "public addresses that every node may host")->check(CLI::Range(0, 64));
   app.add_flag("--list", arguments.list, "the planted bugs and kinds of faults");
   try {
     app.parse(argc, argv);

@@ -30,6 +30,7 @@ struct Arguments {
   bool reconfigure = false;
   bool trace = false;
   bool store_faults = true;
+  std::size_t addresses = 0;     // public addresses
   double for_seconds = 0;        // real time; fresh seeds from pattern.seed on until it is over
   bool list = false;
 };

@@ -200,9 +200,16 @@ void NodeCluster::free_database_lock(DatabaseId database, bool commit_under_way)
 // ---- checkers -----------------------------------------------------------------------------------------------
 
 void NodeCluster::check() {
+  if (settings_.addresses != 0) check_addresses();
   if (!newest_) return;
   check_gates();
   if (std::exchange(stores_changed_, false)) check_owners();
+}
+
+void NodeCluster::check_addresses() {
+  std::vector<AddressView> machines;
+  for (const auto& node : nodes_) machines.push_back(node->addresses());
+  if (const std::string wrong = two_owners(machines); !wrong.empty()) fail(wrong);
 }
 
 void NodeCluster::check_gates() {
@@ -293,6 +300,9 @@ std::string NodeCluster::why_not_well() {
     if (!node->gate_is_open()) say("gate closed");
   }
   if (leaders != 1) why += fmt::format("{} leaders\n", leaders);
+  std::vector<AddressView> machines;
+  for (const auto& node : nodes_) machines.push_back(node->addresses());
+  why += not_hosted(sim_addresses(settings_.addresses), machines);
   return why;
 }
 

@@ -8,6 +8,7 @@
 //  I4, I5  what clients see of records: ghost_log.h
 //      ... also when a node leaves in order: what it knew is known to another one by then
 //  I6  no gate is open outside the newest view
+//  I7  a public address answers from one machine at most (address_checks.h)
 //  I8  once faults stop: one leader, all members, gates open, each client gets at each record, copies equal
 
 #include <cstdint>
@@ -38,6 +39,7 @@ struct ClusterSettings {
   std::size_t record_clients = 3;  // per node
   std::size_t commit_clients = 1;
   std::size_t talk_clients = 1;
+  std::size_t addresses = 0;       // public addresses, every node may host each
   bool store_faults = true;
   bool trace = false;
   // Planted bugs beneath the node; those in its cores: plants.h.
@@ -49,6 +51,11 @@ struct ClusterSettings {
     bool hide_attached = false;     // what a node attached is not told to the others
     bool swallow_gaps = false;      // lost messages go unnoticed
     RecordTestHooks records;
+    bool keep_addresses = false;    // a node that lost its place or its lease does not drop its addresses
+    bool no_supervisor = false;     // ... and nobody else drops them
+    bool no_wait_for_released = false;  // the leader gives an address away before its owner said RELEASED
+    bool ignore_numbers = false;    // an answer to an older TAKE or RELEASE counts for the newest
+    bool any_generation = false;    // a TAKE of an older view is carried out
   } plants;
 };
 
@@ -126,6 +133,7 @@ class NodeCluster {
   // node_cluster.cc
   void check();
   void check_owners();
+  void check_addresses();
   void check_gates();
   void check_copy(SimNode& node, const char* when);
   void check_copies_equal();

@@ -36,6 +36,11 @@ void plant(ClusterSettings::Plants& plants, const std::string& name) {
   plants.swallow_gaps = name == "swallow-gaps";
   plants.records.leaving_hands_over_owned_only = name == "leaver-forgets-copies";
   plants.records.leaving_does_not_ask = name == "leaver-does-not-ask";
+  plants.keep_addresses = name == "keep-addresses";
+  plants.no_supervisor = name == "no-supervisor";
+  plants.no_wait_for_released = name == "no-wait-for-released";
+  plants.ignore_numbers = name == "ignore-numbers";
+  plants.any_generation = name == "any-generation";
 }
 
 // The sizes that people build most often.
@@ -53,6 +58,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   settings.timing = timing_of(run.profile, run.seed);
   settings.trace = arguments.trace;
   settings.store_faults = arguments.store_faults;
+  settings.addresses = arguments.addresses;
   settings.only_faults = arguments.only;
   plant(settings.plants, arguments.plant);
   NodeCluster cluster(run.seed, settings);

@@ -13,9 +13,38 @@ constexpr int kHeartbeatChannel = 1;
 }
 
 SimNode::SimNode(NodeCluster& cluster, Pnn pnn, MachineClock clock)
-    : cluster_(cluster), pnn_(pnn), clock_(clock), store_(pnn) {}
+    : cluster_(cluster), pnn_(pnn), clock_(clock), store_(pnn), kernel_random_(number(pnn) + 77) {
+  if (cluster.settings().addresses == 0) return;
+  SimKernel::Hooks hooks;
+  hooks.local = [this] { return local(); };
+  hooks.lease_until = [this] { return gate_until_; };
+  hooks.later = [this](Duration delay, std::function<void()> what) {
+    in_life(cluster_.world().now() + delay, false, std::move(what));
+  };
+  hooks.tell = [this](const ipfailover::KernelEvent& event) {
+    in_life(cluster_.world().now() + Duration(20), true, [this, event] { turn([&] { node_->on_kernel(event); }); });
+  };
+  hooks.random = [this](std::uint64_t bound) { return kernel_random_.below(bound); };
+  kernel_ = std::make_unique<SimKernel>(std::move(hooks), cluster.settings().timing.drop_allowance);
+  kernel_->no_supervisor = cluster.settings().plants.no_supervisor;
+}
+
+AddressView SimNode::addresses() {
+  const Instant now = cluster_.world().now();
+  if (kernel_ && frozen_until <= now) kernel_->supervise(clock_.local(frozen_until));
+  // A machine that wakes after its lease has the allowance for dropping what it holds: until then the pause of the
+  // whole machine, which is outside of what I7 promises, is not over (control plane, "what remains").
+  const bool frozen = frozen_until + cluster_.settings().timing.drop_allowance > now;
+  return {pnn_, frozen, kernel_.get()};
+}
 
 SimNode::~SimNode() = default;
+
+// In the order of the supervisor process: others hear that the node is fenced when its addresses are gone.
+void SimNode::fenced_by_supervisor() {
+  gate_until_ = Instant::min();
+  if (kernel_) kernel_->dropped_before_fenced();
+}
 
 Instant SimNode::local() const { return clock_.local(cluster_.world().now()); }
 
@@ -46,6 +75,7 @@ NodeConfig SimNode::config() {
   config.control.timing = settings.timing;
   config.control.flap_guard = false;
   config.control.seed = cluster_.world().random().next();
+  config.public_addresses = sim_addresses(settings.addresses);
   config.records.vacuum_interval = settings.vacuum_interval;
   config.records.vacuum_batch = settings.vacuum_batch;
   config.records.hooks = settings.plants.records;
@@ -95,6 +125,15 @@ void SimNode::start() {
   lock_due_ = kNever;
   cluster_.network().process_started(pnn_, incarnation_, cluster_.settings().nodes);
   node_ = std::make_unique<Node>(with, static_cast<NodeEnvironment&>(*this), std::move(state));
+  if (kernel_) kernel_->daemon_started();
+  ipfailover::AddressHolder::TestHooks holder_hooks;
+  holder_hooks.keep_on_drop = cluster_.settings().plants.keep_addresses;
+  holder_hooks.any_generation = cluster_.settings().plants.any_generation;
+  node_->addresses().holder_for_tests().set_test_hooks(holder_hooks);
+  ipfailover::AddressAssigner::TestHooks assigner_hooks;
+  assigner_hooks.no_wait_for_released = cluster_.settings().plants.no_wait_for_released;
+  assigner_hooks.ignore_numbers = cluster_.settings().plants.ignore_numbers;
+  node_->addresses().assigner_for_tests().set_test_hooks(assigner_hooks);
   node_->start(local());
   turn(nullptr);
   schedule_heartbeat(local());
@@ -117,6 +156,7 @@ void SimNode::stop_daemon(bool machine) {
   }
   if (!machine) return;
   gate_until_ = Instant::min();
+  if (kernel_) kernel_->machine_died();
   for (auto& client : clients_) client->machine_died();
 }
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/sim/address_checks.h"
 #include "tests/sim/sim_network.h"
 #include "tests/sim/sim_store.h"
 #include "tests/sim/world.h"
@@ -45,7 +46,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
 
   void start();
   void stop_daemon(bool machine);
-  void fenced_by_supervisor() { gate_until_ = Instant::min(); }
+  void fenced_by_supervisor();
   // As `tdbmesh stop` and `tdbmesh continue`, in a turn.
   void set_stopped(bool stopped);
   void ban(std::uint32_t how_many_seconds);
@@ -59,6 +60,8 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   // One event for the node, in a turn of its own; for faults. Ignored while it is down.
   void in_turn_soon(Duration delay, std::function<void()> event);
 
+  // Its public addresses, after the supervisor has done by now what it must.
+  [[nodiscard]] AddressView addresses();
   void arrived(Pnn from, const SimNetwork::Message& message);
   void gap(Pnn from);
 
@@ -100,6 +103,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   double wall_clock() const override;
   void log(LogLevel level, const std::string& text) override;
   void set_debug_level(std::int32_t) override {}
+  ipfailover::AddressKernel* address_kernel() override { return kernel_.get(); }
   void exit() override { exiting_ = true; }
   // Link
   void send(Pnn to, MessageKind kind, Bytes body) override;
@@ -127,6 +131,8 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   MachineClock clock_;
   SimStore store_;
   std::uint64_t store_life_ = 0;
+  std::unique_ptr<SimKernel> kernel_;  // of the machine; none without addresses
+  Random kernel_random_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<HeartbeatCore> heart_;
   std::unique_ptr<recovery::ClusterLock> lock_;

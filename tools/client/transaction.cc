@@ -19,8 +19,9 @@ Result<Transaction> Transaction::begin(ctdb::Client& client, const std::string& 
 }
 
 Result<std::optional<StoredRecord>> Transaction::current(BytesView key) {
-  for (auto entry = buffer_.entries.rbegin(); entry != buffer_.entries.rend(); ++entry) {
-    if (entry->key == key) return std::optional<StoredRecord>{StoredRecord{entry->header, entry->value}};
+  if (const auto found = newest_.find(Bytes(key)); found != newest_.end()) {
+    const RecordEntry& entry = buffer_.entries[found->second];
+    return std::optional<StoredRecord>{StoredRecord{entry.header, entry.value}};
   }
   return database_.copy->fetch(key);
 }
@@ -43,6 +44,7 @@ Result<> Transaction::put(BytesView key, BytesView value) {
   if (*before) entry.header = (*before)->header;
   entry.header.dmaster = *own;
   ++entry.header.rsn;
+  newest_[entry.key] = buffer_.entries.size();
   buffer_.entries.push_back(std::move(entry));
   return {};
 }

@@ -2,6 +2,8 @@
 // A change of a persistent or replicated database: under the same cluster-wide lock that Samba's transactions
 // take, committed on all nodes or not at all.
 
+#include <unordered_map>
+
 #include "tools/client/g_lock.h"
 
 namespace tdbmesh {
@@ -14,6 +16,8 @@ class Transaction {
 
   // What the transaction wrote, else what is committed. A deleted record is empty or absent.
   [[nodiscard]] Result<std::optional<Bytes>> fetch(BytesView key);
+  // The committed copy, for reading all of it. Not what this transaction wrote.
+  [[nodiscard]] LocalCopy& committed() { return *database_.copy; }
   // Storing what is there already changes nothing and is not sent. An empty value deletes.
   [[nodiscard]] Result<> store(BytesView key, BytesView value);
   [[nodiscard]] Result<> erase(BytesView key);  // absent or deleted already: nothing to do
@@ -32,6 +36,7 @@ class Transaction {
   GLock lock_;
   Duration timeout_;
   RecordBuffer buffer_;
+  std::unordered_map<Bytes, std::size_t> newest_;  // key -> its last entry in the buffer
 };
 
 }  // namespace tdbmesh

@@ -35,6 +35,11 @@ Outcome<int> run_reloadnodes(Invocation& in) {
   Json changes = Json::array();
   std::string text;
   for (std::size_t pnn = 0; pnn < std::max(map->nodes.size(), own->nodes.size()); ++pnn) {
+    if (in_use(pnn) && in_file(pnn) && !ctdb::same_host(map->nodes[pnn].address, own->nodes[pnn].address)) {
+      return fail(fmt::format("ERROR: Node {} has changed IP address (was {}, now {}): put '#' in front of its line, "
+                              "reload, then write the new address there and reload again", pnn,
+                              ctdb::to_string(map->nodes[pnn].address), ctdb::to_string(own->nodes[pnn].address)));
+    }
     if (in_use(pnn) == in_file(pnn)) continue;
     text += fmt::format("Node {} is {}\n", pnn, in_file(pnn) ? "NEW" : "DELETED");
     changes.push_back({{"pnn", pnn}, {"change", in_file(pnn) ? "new" : "deleted"}});

@@ -93,10 +93,16 @@ bool Clients::pid_has_srvid(std::int32_t pid, Srvid srvid) const {
   return false;
 }
 
-std::vector<ClientId> Clients::all() const {
-  std::vector<ClientId> ids;
-  for (const auto& [id, client] : clients_) ids.push_back(id);
-  return ids;
+void Clients::uses_databases(ClientId client) {
+  if (const auto at = clients_.find(client); at != clients_.end()) at->second.uses_databases = true;
+}
+
+std::vector<ClientId> Clients::database_users() const {
+  std::vector<ClientId> users;
+  for (const auto& [client, what] : clients_) {
+    if (what.uses_databases) users.push_back(client);
+  }
+  return users;
 }
 
 }  // namespace tdbmesh

@@ -41,11 +41,14 @@ class Clients {
   [[nodiscard]] std::vector<ClientId> with_pid(std::int32_t pid) const;
   // Some connection of `pid` has registered `srvid`.
   [[nodiscard]] bool pid_has_srvid(std::int32_t pid, Srvid srvid) const;
-  [[nodiscard]] std::vector<ClientId> all() const;
+  // From now on the client may hold what databases promised it: locks, transactions, what it read.
+  void uses_databases(ClientId client);
+  [[nodiscard]] std::vector<ClientId> database_users() const;
 
  private:
   struct Client {
     std::int32_t pid = 0;
+    bool uses_databases = false;
     std::map<Srvid, std::uint32_t> srvids;  // with the number of registrations
     std::map<Srvid, Bytes> notifications;
   };

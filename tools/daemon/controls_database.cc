@@ -41,6 +41,7 @@ void attach(NodeParts& node, const ControlRequest& request, DatabaseKind kind) {
   if (!node.serving && node.services.now() - node.last_served > node.config.view_patience) {
     return refuse(node, request, "this node cannot serve now: see `tdbmesh status -v`");
   }
+  node.clients.uses_databases(request.client);  // none if another node asks
   const Instant deadline = node.services.now() + seconds(node.tunables[ctdb::Tunable::DeferredAttachTO]);
   node.attachments.request(request.reply, *name, kind, node.serving, deadline);
 }
@@ -228,7 +229,9 @@ void freeze(NodeParts& node, const ControlRequest& request) {
 void thaw(NodeParts& node, const ControlRequest& request) {
   const auto* attached = named_database(node, request);
   if (attached == nullptr) return;
-  if (!node.restore.thaw(attached->database->id())) return refuse(node, request, "the database is not frozen");
+  // Not frozen: the first node's thaw made a new view, which ended the freeze here. The tool asks all nodes one after
+  // the other and takes an error for a failed restore; what must not be missed, it was told at the commit.
+  if (!node.restore.thaw(attached->database->id())) return node.services.reply(request.reply, 0);
   // Records went and came under the feet of the directories: a new view makes everybody forget what it knew.
   if (attached->database->kind() == DatabaseKind::Volatile) {
     recovery::Actions actions;

@@ -25,11 +25,12 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
       attachments_(*this, databases_, [this](Databases::Attached& attached) { database_opened(attached); }),
       traverses_(*this, [this](DatabaseId id) { return databases_.database(id); }),
       restore_(*this, databases_),
+      addresses_(config_, env_, *this, control_, tunables_),
       tunables_(config_.tunables),
       debug_level_(config_.debug_level),
       parts_{config_,         env_,         *this,       control_,    clients_,
              databases_,      attachments_, records_,    commits_,    commit_replies_,
-             last_commit_,    traverses_,   restore_,    statistics_, statistics_history_,
+             last_commit_,    traverses_,   restore_,    addresses_,  statistics_, statistics_history_,
              tunables_,       debug_level_, serving_,    last_served_, health_,   decisions_,  ban_ends_,
              started_,        recovery_started_, recovery_finished_} {
   add_cluster_controls(controls_);
@@ -51,6 +52,7 @@ void Node::start(Instant now) {
   second_ = now + seconds(1);
   seqnums_ = now + milliseconds(tunables_[ctdb::Tunable::SeqnumInterval]);
   recovery::Actions actions;
+  addresses_.start();
   control_.start(now, actions);
   if (!health_.healthy()) control_.set_flags(control_.own_flags() | kFlagUnhealthy, now, actions);
   run(std::move(actions));
@@ -111,6 +113,7 @@ void Node::end_turn() {
     ban_ends_ = kNever;
     stay(kFlagBanned);
   }
+  addresses_.end_turn();
   if (seqnums_ <= now_) {
     seqnums_ = now_ + milliseconds(std::max(tunables_[ctdb::Tunable::SeqnumInterval], 10u));
     for (const DatabaseId id : databases_.take_changed_seqnums()) {
@@ -133,7 +136,7 @@ Instant Node::next_wake() const {
   if (!to_self_.empty() || !events_done_.empty()) return now_;
   Instant next = std::min({control_.next_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
-                            ban_ends_, health_.next_wake()});
+                            ban_ends_, addresses_.next_wake(), health_.next_wake()});
   if (catching_up_) next = std::min(next, catching_up_->ask_again);
   if (!copies_asked_.empty() && commits_.quiet()) next = std::min(next, open_again_);
   if (leave_) next = std::min(next, leave_->until);
@@ -163,6 +166,7 @@ void Node::look_at_gate() {
   if (open != gate_open_) {
     gate_open_ = open;
     run(records_.gate_changed(open, now_));
+    addresses_.gate_changed(open);
   }
   look_at_serving();
 }
@@ -228,6 +232,7 @@ void Node::on_message(Pnn from, Incarnation incarnation, MessageKind kind, Bytes
       }
       return handle_relay(from, *payload);
     }
+    case MessageKind::Address: return addresses_.on_message(from, body);
   }
   env_.log(LogLevel::Warning, fmt::format("node {}: message of an unknown kind", to_string(from)));
 }
@@ -371,6 +376,15 @@ void Node::on_chain_free(DatabaseId database, BytesView key) { run(records_.chai
 void Node::on_lock(const recovery::LockStatus& status) {
   recovery::Actions actions;
   control_.on_lock(status, now_, actions);
+  run(std::move(actions));
+}
+
+void Node::on_kernel(const ipfailover::KernelEvent& event) { addresses_.on_kernel(event); }
+
+void Node::leave_out(Pnn pnn, const std::string& reason) {
+  env_.log(LogLevel::Warning, fmt::format("node {} is left out: {}", to_string(pnn), reason));
+  recovery::Actions actions;
+  control_.report_member(pnn, reason, now_, actions);
   run(std::move(actions));
 }
 

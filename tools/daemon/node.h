@@ -72,6 +72,7 @@ class Node final : public LinkListener, private NodeServices {
   [[nodiscard]] bool draining() const { return leave_.has_value(); }
   // How often this node has handed over everything before it left.
   [[nodiscard]] std::uint64_t drains_completed() const { return drains_completed_; }
+  [[nodiscard]] NodeAddresses& addresses() { return addresses_; }
 
  private:
   struct OpenCall {
@@ -93,6 +94,7 @@ class Node final : public LinkListener, private NodeServices {
   void reply(const ReplyTo& to, std::int32_t status, Bytes data, std::string error) override;
   void run_event(EventRequest request, EventDone done) override;
   void note(const std::string& subject, std::string text) override;
+  void leave_out(Pnn pnn, const std::string& reason) override;
   void run(RecordActions actions) override;
   void run(CommitActions actions) override;
   void run(recovery::Actions actions) override;
@@ -100,6 +102,7 @@ class Node final : public LinkListener, private NodeServices {
   void stay(NodeFlags flags) override;
 
   // node_leave.cc: leaving in order
+  void drain_and_set(NodeFlags flags);
   void drain_and_end();
   void begin_leave();
   void look_at_leave();
@@ -173,6 +176,7 @@ class Node final : public LinkListener, private NodeServices {
   Traverses traverses_;
   RemoteControls remote_controls_;
   DatabaseRestore restore_;
+  NodeAddresses addresses_;
 
   std::map<CallId, OpenCall> calls_;
   std::uint64_t last_call_ = 0;
@@ -189,6 +193,7 @@ class Node final : public LinkListener, private NodeServices {
 
   std::map<std::uint64_t, EventDone> event_runs_;  // by ticket
   std::uint64_t last_event_ = 0;
+  NodeFlags flags_to_come_ = 0;  // stop or ban that waits until the public addresses are elsewhere
   // Draining: what is to happen when it is done.
   struct Leave {
     NodeFlags flags = 0;    // set then

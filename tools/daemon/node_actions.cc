@@ -128,11 +128,12 @@ void Node::carry_out(recovery::Action& action) {
             const View* view = control_.accepted_view();
             env_.permit_gate(view == nullptr ? Generation{} : view->generation);
           },
-          [&](recovery::DropAddresses&) {},  // this node hosts no public addresses yet
+          [&](recovery::DropAddresses&) { addresses_.drop("this node is out of the view"); },
           [&](recovery::DropVolatile& a) {
             env_.log(LogLevel::Notice, "this node left the view: volatile databases are emptied, clients disconnected");
-            // What the clients hold belongs to a life of the cluster that went on without us.
-            for (const ClientId client : clients_.all()) env_.close_client(client);
+            // What they hold belongs to a life of the cluster that went on without us. A tool that only asks stays:
+            // it may be the one that waits for the end of the stop it asked for.
+            for (const ClientId client : clients_.database_users()) env_.close_client(client);
             drops_asked_.push_back(a.ticket);
             report_dropped_if_empty();
           },
@@ -144,6 +145,7 @@ void Node::carry_out(recovery::Action& action) {
             settling_.clear();
             catching_up_.reset();
             restore_.abandon();
+            addresses_.prepare(a.view);
             records_.prepare(a.view, a.continuity_broken, now_);
             commits_.prepare(a.view, a.continuity_broken, now_);
           },
@@ -173,9 +175,11 @@ void Node::carry_out(recovery::Action& action) {
           },
           [&](recovery::LostLeader& a) {
             env_.log(LogLevel::Notice, fmt::format("this node is no longer the leader: {}", a.why));
+            addresses_.lost_leader();
           },
-          [&](recovery::ViewInstalledByAll&) {
+          [&](recovery::ViewInstalledByAll& a) {
             for (const Pnn peer : connected()) send_message(peer, ctdb::kSrvidReconfigure, {});
+            addresses_.installed_by_all(a.view.generation);
           },
           [&](recovery::LeaderChanged& a) {
             env_.log(LogLevel::Notice, a.leader == kNoPnn
@@ -197,6 +201,7 @@ void Node::install(const View& view) {
   run(records_.install(view, now_));
   run(commits_.install(view, now_));
   traverses_.members_changed();
+  addresses_.install(view);
   ++statistics_.num_recoveries;
   recovery_finished_ = env_.wall_clock();
   note_view(view);

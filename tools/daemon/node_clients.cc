@@ -52,6 +52,7 @@ void Node::on_client_gone(ClientId client) {
   attachments_.client_gone(client);
   remote_controls_.client_gone(client);
   traverses_.client_gone(client);
+  addresses_.on_client_gone(client);
   for (const Clients::Notification& last_word : clients_.disconnect(client)) {
     for (const Pnn peer : connected()) send_message(peer, last_word.srvid, last_word.data);
   }
@@ -61,6 +62,7 @@ void Node::on_client_gone(ClientId client) {
 
 void Node::handle_call(ClientId client, const ctdb::Header& header, ctdb::ReqCall call) {
   ++statistics_.total_calls;
+  clients_.uses_databases(client);
   Database* database = databases_.database(call.database);
   if (database == nullptr || call.key.empty() || call.key.size() > kMaxKeySize) {
     return fail_call(client, header, fmt::format("no database {} is attached", to_string(call.database)));
@@ -127,9 +129,11 @@ void Node::deliver(Srvid srvid, BytesView data) {
 // Messages that the daemon itself listens for. True: no client gets it.
 bool Node::handle_daemon_message(Srvid srvid, BytesView data) {
   if (srvid == ctdb::kSrvidTakeoverRun) {
-    // Only the leader answers. There are no addresses to move yet, so the run is over at once.
+    // Only the leader answers, when nothing is on its way any more. While it cannot, the tool asks again.
     const auto asked = ctdb::decode<ctdb::SrvidMessage>(data);
-    if (asked && control_.leading()) answer_on_srvid(asked->pnn, asked->srvid, static_cast<std::int32_t>(number(self())));
+    if (asked && control_.leading()) {
+      (void)addresses_.reallocate([this, to = *asked](std::int32_t result) { answer_on_srvid(to.pnn, to.srvid, result); });
+    }
     return true;
   }
   if (srvid == ctdb::kSrvidDisableTakeoverRuns || srvid == ctdb::kSrvidDisableRecoveries) {

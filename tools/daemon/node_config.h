@@ -2,6 +2,7 @@
 // What a node is told at its start: who it is, who the others are, how it behaves. A plain value, filled from
 // the configuration files by the daemon and by hand in the simulator.
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,7 @@ struct NodeConfig {
   recovery::ControlPlaneConfig control;
   std::vector<ConfiguredNode> nodes;  // index = pnn
   std::vector<ConfiguredAddress> public_addresses;
+  std::map<ctdb::SockAddr, Pnn> home_nodes;  // file home_nodes: where an address goes when it can
   ctdb::Tunables tunables;
   bool tdb_mutexes = true;      // what DB_OPEN_FLAGS tells Samba about volatile databases
   std::string cluster_lock;     // as configured; what `getreclock` prints
@@ -45,8 +47,9 @@ struct NodeConfig {
   RecordSettings records;
   CommitSettings commits;
   // A client's request that needs the cluster is refused after the node has been without a view for so long;
-  // before that it is held, since a view change is over in less.
-  Duration view_patience = seconds(5);
+  // before that it is held. A view change is over in much less, unless the next leader waits for the cluster lock
+  // of one that died: some ten seconds for a lease in etcd.
+  Duration view_patience = seconds(30);
 
   // A node that leaves in order has so long to hand over what only it has; then it leaves all the same.
   Duration drain_limit = seconds(5);

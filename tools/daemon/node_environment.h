@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "db/store.h"
 #include "ipfailover/address_kernel.h"
@@ -58,6 +59,11 @@ class NodeEnvironment {
 
   // Public addresses in this machine's kernel; nullptr where none may be hosted. Node::on_kernel follows.
   [[nodiscard]] virtual ipfailover::AddressKernel* address_kernel() { return nullptr; }
+
+  // The public_addresses file as it is now (`reloadips`).
+  [[nodiscard]] virtual Result<std::vector<ConfiguredAddress>> read_public_addresses() {
+    return failure(Fault::Refused, "this process has no public_addresses file");
+  }
 
   // Hold the cluster lock with this record in its register; Node::on_lock follows each change.
   virtual void try_cluster_lock(const recovery::LockRecord& record) = 0;

@@ -93,10 +93,13 @@ void Node::tick_health() {
   run(actions);
 }
 
+// Addresses first: whoever takes them over serves before the services here end.
 void Node::shut_down() {
-  NodeHealth::Actions actions;
-  health_.shut_down(actions);
-  run(actions);
+  addresses_.leave(true, [this] {
+    NodeHealth::Actions actions;
+    health_.shut_down(actions);
+    run(actions);
+  });
 }
 
 // ---- decisions ------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-// Leaving in order (stop, ban, shutdown): the clients are shut out at once, but the node stays a member until
-// the others have what only it had. Then, or when its time is up, it does what it was told; being alive, it
-// closes its gate itself, so nobody waits for its lease.
+// Leaving in order (stop, ban, shutdown): first the public addresses move to other nodes. Then the clients are shut
+// out, but the node stays a member until the others have what only it had. Then, or when its time is up, it does what
+// it was told; being alive, it closes its gate itself, so nobody waits for its lease.
 
 #include <fmt/format.h>
 
@@ -10,6 +10,14 @@ namespace tdbmesh {
 
 void Node::leave(NodeFlags flags) {
   if ((control_.own_flags() & flags) == flags) return;
+  flags_to_come_ |= flags;
+  addresses_.leave(false, [this] {
+    if (flags_to_come_ != 0) drain_and_set(std::exchange(flags_to_come_, 0));
+  });
+}
+
+// The addresses are elsewhere.
+void Node::drain_and_set(NodeFlags flags) {
   if (leave_) {
     leave_->flags |= flags;
     return;
@@ -68,12 +76,16 @@ void Node::end_leave() {
 }
 
 void Node::stay(NodeFlags flags) {
+  flags_to_come_ &= ~flags;
   if (leave_) {
     leave_->flags &= ~flags;
     if (leave_->flags == 0 && !leave_->shut_down) leave_.reset();
   }
   recovery::Actions actions;
-  if ((control_.own_flags() & flags) != 0) control_.set_flags(control_.own_flags() & ~flags, now_, actions);
+  if ((control_.own_flags() & flags) != 0) {
+    last_served_ = now_;  // who asks while it joins shall wait for that
+    control_.set_flags(control_.own_flags() & ~flags, now_, actions);
+  }
   run(std::move(actions));
   if (leave_ || (control_.own_flags() & (kFlagStopped | kFlagBanned)) != 0) return;
   run(records_.drain(false, now_));
@@ -81,6 +93,7 @@ void Node::stay(NodeFlags flags) {
   const View* view = control_.accepted_view();
   if (gate_permitted_) env_.permit_gate(view == nullptr ? Generation{} : view->generation);
   look_at_gate();
+  if (flags_to_come_ == 0) addresses_.stay();
 }
 
 }  // namespace tdbmesh

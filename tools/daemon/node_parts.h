@@ -12,6 +12,7 @@
 #include "tools/daemon/clients.h"
 #include "tools/daemon/database_restore.h"
 #include "tools/daemon/databases.h"
+#include "tools/daemon/node_addresses.h"
 #include "tools/daemon/node_config.h"
 #include "tools/daemon/node_environment.h"
 #include "tools/daemon/node_services.h"
@@ -38,6 +39,7 @@ struct NodeParts {
   std::uint64_t& last_commit;
   Traverses& traverses;
   DatabaseRestore& restore;
+  NodeAddresses& addresses;
   ctdb::Statistics& statistics;
   std::vector<ctdb::Statistics>& statistics_history;  // newest first
   ctdb::Tunables& tunables;

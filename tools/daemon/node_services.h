@@ -45,6 +45,9 @@ class NodeServices {
   // Remembers a decision for `tdbmesh why`; `subject` by DecisionLog::node() or ip().
   virtual void note(const std::string& subject, std::string text) = 0;
 
+  // The cluster must go on without this node (recovery::ControlPlane::report_member).
+  virtual void leave_out(Pnn pnn, const std::string& reason) = 0;
+
   // Carry out what a core asked for.
   virtual void run(RecordActions actions) = 0;
   virtual void run(CommitActions actions) = 0;

@@ -19,8 +19,10 @@ constexpr const char* kScriptParts[] = {"functions",     "nfs-checks.d",        
 
 std::string tool_path() {
   std::error_code ignored;
-  const auto beside = fs::read_symlink("/proc/self/exe", ignored).parent_path() / "tdbmesh";
-  return fs::exists(beside, ignored) ? beside.string() : TDBMESH_BINDIR "/tdbmesh";
+  const auto folder = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  const auto beside = folder / "tdbmesh";
+  const auto installed = folder.parent_path() / TDBMESH_BINDIR / "tdbmesh";
+  return fs::exists(beside, ignored) ? beside.string() : installed.string();
 }
 
 void link_all(const fs::path& from, const fs::path& to) {

@@ -32,12 +32,15 @@ recovery::QuorumMode quorum_mode(const Config& config, std::size_t nodes) {
   return nodes == 2 && lock_can_vote(config) ? recovery::QuorumMode::LockVote : recovery::QuorumMode::Majority;
 }
 
-// Beside the daemon in a build tree, in libexec when installed.
+// Beside the daemon in a build tree; when installed in libexec of the prefix that the daemon itself is in, which
+// `cmake --install --prefix` chooses after the compiler has run.
 std::string helper_path(const std::string& name) {
   std::error_code ignored;
   const auto own = std::filesystem::read_symlink("/proc/self/exe", ignored);
   const auto beside = own.parent_path() / name;
-  return std::filesystem::exists(beside, ignored) ? beside.string() : TDBMESH_LIBEXECDIR "/" + name;
+  if (std::filesystem::exists(beside, ignored)) return beside.string();
+  const auto installed = own.parent_path().parent_path() / TDBMESH_LIBEXECDIR / name;
+  return installed.string();
 }
 
 // The digest stands for all that must be equal on all nodes: the lines, and how votes are counted.

@@ -22,6 +22,8 @@ std::string usage() {
          "  check [DB]           reads everything, compares the nodes' sequence numbers\n"
          "  digest DB|all        one number for the contents: equal copies have equal digests\n"
          "  watch DB             prints changes as they happen\n"
+         "  import FILE [DB]     a persistent database from CTDB: its NAME.tdb.N, or a file of ctdb backupdb\n"
+         "  export DB FILE       into such a file: a TDB if FILE ends in .tdb or .tdb.N, else a backup\n"
          "Options:\n"
          "  --hex, --base64      keys and values in this form, typed and shown (default: text with \\n \\0 \\xNN)\n"
          "  --raw                get: the bytes as they are\n"
@@ -31,6 +33,8 @@ std::string usage() {
          "  --files DIR          read the files in DIR (a state directory), not the live node\n"
          "  --socket PATH        the daemon's socket\n"
          "  -t SEC               time limit (10)\n"
+         "  --replace            import: also into a database that has records; they are replaced\n"
+         "  --format F           export: tdb or backup, whatever the file's name\n"
          "  --changes N          watch: end after N changes\n";
 }
 
@@ -57,6 +61,8 @@ std::variant<Arguments, ctl::StopHere> parse_arguments(std::vector<std::string> 
   app.add_option("--socket", a.socket);
   app.add_option("-t,--timelimit", a.timelimit);
   app.add_option("--changes", a.changes);
+  app.add_flag("--replace", a.replace);
+  app.add_option("--format", a.format);
   app.add_option("words", typed);
   std::reverse(words.begin(), words.end());
   try {

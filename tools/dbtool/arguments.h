@@ -22,6 +22,8 @@ struct Arguments {
   std::vector<std::string> files;    // --files: read these directories, not the live node
   std::string socket;
   int timelimit = 10;                // seconds
+  bool replace = false;              // import: into a database that has records
+  std::string format;                // export: tdb or backup; empty: by the file's name
   int changes = 0;                   // watch: end after so many changes; 0: never
   std::string verb;
   std::vector<std::string> args;

@@ -152,6 +152,7 @@ constexpr VerbSyntax kVerbs[] = {
     {"list", 0, 0, ""},        {"info", 1, 1, "DB"},     {"keys", 1, 1, "DB"},   {"get", 2, 2, "DB KEY"},
     {"put", 3, 3, "DB KEY VALUE"}, {"del", 2, 2, "DB KEY"},  {"where", 2, 2, "DB KEY"}, {"dump", 1, 1, "DB"},
     {"check", 0, 1, "[DB]"},   {"digest", 1, 1, "DB|all"}, {"watch", 1, 1, "DB"},
+    {"import", 1, 2, "FILE [DB]"}, {"export", 2, 2, "DB FILE"},
 };
 
 }  // namespace
@@ -198,6 +199,7 @@ Outcome<int> run(Command& c) {
     return fail(fmt::format("Usage: dbtool {} {}", verb, syntax->arguments));
   }
   if (verb == "list") return run_list(c);
+  if (verb == "import") return run_import(c);
   if (verb == "digest") {
     auto databases = copies_to_digest(c);
     if (!databases) return passed_on(databases);
@@ -215,6 +217,7 @@ Outcome<int> run(Command& c) {
   if (verb == "dump") return run_dump(c, *database);
   if (verb == "check") return run_check(c, {*database});
   if (verb == "watch") return run_watch(c, *database);
+  if (verb == "export") return run_export(c, *database);
 
   auto key = typed_bytes(args[1], c.arguments.encoding);
   if (!key) return fail(key.error().context);

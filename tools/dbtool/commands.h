@@ -26,6 +26,9 @@ struct Command {
 // commands_write.cc
 [[nodiscard]] Outcome<int> run_put(Command& command, const DatabaseInfo& database, const Bytes& key, const Bytes& value);
 [[nodiscard]] Outcome<int> run_del(Command& command, const DatabaseInfo& database, const Bytes& key);
+// commands_transfer.cc
+[[nodiscard]] Outcome<int> run_import(Command& command);
+[[nodiscard]] Outcome<int> run_export(Command& command, const DatabaseInfo& database);
 // commands_cluster.cc
 [[nodiscard]] Outcome<int> run_where(Command& command, const DatabaseInfo& database, const Bytes& key);
 [[nodiscard]] Outcome<int> run_check(Command& command, const std::vector<DatabaseInfo>& databases);

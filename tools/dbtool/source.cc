@@ -181,11 +181,15 @@ const char* to_text(DatabaseKind kind) {
 Outcome<> scan_copy(const std::string& path, const Source::Visit& visit) {
   auto copy = open_copy(path);
   if (!copy) return passed_on(copy);
+  return scan_copy(**copy, visit);
+}
+
+Outcome<> scan_copy(LmdbDatabase& copy, const Source::Visit& visit) {
   constexpr std::size_t kBatch = 256;
   std::uint64_t at = 0;
   while (true) {
-    auto batch = (*copy)->scan(at, kBatch);
-    if (!batch) return fail(fmt::format("cannot read {}: {}", path, batch.error().context));
+    auto batch = copy.scan(at, kBatch);
+    if (!batch) return fail(fmt::format("cannot read the local copy: {}", batch.error().context));
     for (const LmdbItem& item : batch->items) {
       if (const auto header = decode_header(item.value)) {
         visit(item.key, *header, BytesView(item.value).substr(kRecordHeaderSize));

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "db/lmdb_database.h"
 #include "db/store.h"
 #include "tools/ctl/session.h"
 
@@ -44,5 +45,7 @@ class Source {
 
 // Reads a local copy, record by record; works while the daemon and Samba use it.
 [[nodiscard]] Outcome<> scan_copy(const std::string& path, const Source::Visit& visit);
+// The same through a handle; a file can be open only once in a process.
+[[nodiscard]] Outcome<> scan_copy(LmdbDatabase& copy, const Source::Visit& visit);
 
 }  // namespace tdbmesh::dbtool

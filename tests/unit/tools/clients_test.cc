@@ -47,6 +47,16 @@ TEST(Clients, WhoListensToAllHearsEverything) {
   EXPECT_THAT(clients.receivers(kMine), ElementsAre(kSmbd, kWinbind));
 }
 
+TEST(Clients, OnlyWhoUsedADatabaseIsAUserOfDatabases) {
+  Clients clients = two_clients();
+  EXPECT_TRUE(clients.database_users().empty());
+  clients.uses_databases(kSmbd);
+  clients.uses_databases(ClientId{99});  // gone meanwhile
+  EXPECT_THAT(clients.database_users(), ElementsAre(kSmbd));
+  clients.disconnect(kSmbd);
+  EXPECT_TRUE(clients.database_users().empty());
+}
+
 TEST(Clients, ADisconnectForgetsTheClientAndReturnsItsLastWords) {
   Clients clients = two_clients();
   clients.register_srvid(kSmbd, kMine);

@@ -20,6 +20,7 @@ class FakeNode final : public NodeServices {
   void run_event(EventRequest, EventDone) override {}
   std::string reload_nodes() override { return {}; }
   void note(const std::string&, std::string) override {}
+  void leave_out(Pnn, const std::string&) override {}
   FakeNode(Cluster& cluster, Pnn pnn);
   Pnn self() const override { return pnn_; }
   Instant now() const override { return Instant{}; }
