@@ -18,13 +18,16 @@ void SimClient::say(const std::string& text) {
 }
 
 void SimClient::later(Duration delay, std::function<void()> what) {
-  const std::uint64_t life = life_;
-  cluster_.world().after(delay, [this, life, what = std::move(what)]() mutable {
-    if (life_ != life || !alive_) return;
-    if (node_.frozen_until > cluster_.world().now()) {
-      return later(node_.frozen_until - cluster_.world().now(), std::move(what));
-    }
-    what();
+  cluster_.world().after(delay, [this, life = life_, what = std::move(what)]() mutable {
+    when_awake(life, std::move(what));
+  });
+}
+
+void SimClient::when_awake(std::uint64_t life, std::function<void()> what) {
+  if (life_ != life || !alive_) return;
+  if (node_.frozen_until <= cluster_.world().now()) return what();
+  cluster_.world().postpone(node_.frozen_until, [this, life, what = std::move(what)]() mutable {
+    when_awake(life, std::move(what));
   });
 }
 

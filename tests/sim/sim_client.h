@@ -76,6 +76,7 @@ class SimClient {
   std::string doing_ = "nothing";
 
  private:
+  void when_awake(std::uint64_t life, std::function<void()> what);
   void connect();
   void attach(std::size_t index);
 

@@ -53,12 +53,17 @@ void SimNode::add_client(std::unique_ptr<SimClient> client) { clients_.push_back
 // ---- lives ----------------------------------------------------------------------------------------------
 
 void SimNode::in_life(Instant when, bool loop, std::function<void()> what) {
-  const std::uint64_t life = life_;
-  cluster_.world().at(when, [this, life, loop, what = std::move(what)]() mutable {
-    if (life_ != life || node_ == nullptr) return;
-    const Instant able = std::max({frozen_until, paused_until, loop ? stalled_until : Instant{}});
-    if (able > cluster_.world().now()) return in_life(able, loop, std::move(what));
-    what();
+  cluster_.world().at(when, [this, life = life_, loop, what = std::move(what)]() mutable {
+    when_able(life, loop, std::move(what));
+  });
+}
+
+void SimNode::when_able(std::uint64_t life, bool loop, std::function<void()> what) {
+  if (life_ != life || node_ == nullptr) return;
+  const Instant able = std::max({frozen_until, paused_until, loop ? stalled_until : Instant{}});
+  if (able <= cluster_.world().now()) return what();
+  cluster_.world().postpone(able, [this, life, loop, what = std::move(what)]() mutable {
+    when_able(life, loop, std::move(what));
   });
 }
 

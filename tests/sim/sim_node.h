@@ -80,6 +80,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
 
   // Runs in this life of the daemon: later if it is paused, never if that life is over.
   void in_life(Instant when, bool loop, std::function<void()> what);
+  void when_able(std::uint64_t life, bool loop, std::function<void()> what);
 
  private:
   // NodeEnvironment

@@ -23,10 +23,15 @@ void World::at(Instant when, std::function<void()> what) {
   queue_.push({std::max(when, now_), order_++, std::move(what)});
 }
 
+void World::postpone(Instant when, std::function<void()> what) {
+  queue_.push({std::max(when, now_), running_, std::move(what)});
+}
+
 void World::run_until(Instant end, const std::function<void()>& after_each) {
   while (!queue_.empty() && queue_.top().when <= end) {
     const auto what = std::move(const_cast<Event&>(queue_.top()).what);  // popped next, its order does not change
     now_ = queue_.top().when;
+    running_ = queue_.top().order;
     queue_.pop();
     what();
     if (after_each) after_each();

@@ -45,6 +45,9 @@ class World {
   [[nodiscard]] Random& random() { return random_; }
   void at(Instant when, std::function<void()> what);
   void after(Duration delay, std::function<void()> what) { at(now_ + delay, std::move(what)); }
+  // For the event that is running: not yet. It keeps its place among events of one time, so that what two of them
+  // put off, to the same time in different steps, still comes in the order in which it was due.
+  void postpone(Instant when, std::function<void()> what);
   // Runs what is due until then; `after_each` sees the state after every event.
   void run_until(Instant end, const std::function<void()>& after_each);
 
@@ -66,6 +69,7 @@ class World {
   Random random_;
   Instant now_{seconds(1000)};
   std::uint64_t order_ = 0;
+  std::uint64_t running_ = 0;  // order of the event that is running
   std::priority_queue<Event> queue_;
   std::map<std::pair<Pnn, Pnn>, LinkQuality> links_;
   std::map<std::tuple<Pnn, Pnn, int>, Instant> newest_arrival_;
