@@ -191,7 +191,8 @@ const Supervisor::Addresses& Supervisor::in_kernel() {
   if (!in_kernel_) {
     in_kernel_.emplace();
     auto all = addresses_->list();
-    if (!all) report(Notice{true, "supervisor: " + all.error().context});
+    list_error_ = all ? std::string() : all.error().context;
+    if (!all) report(Notice{true, "supervisor: " + list_error_});
     if (all) {
       for (KernelAddress& a : *all) (*in_kernel_)[a.address].push_back(std::move(a));
     }
@@ -217,7 +218,7 @@ std::vector<Address> Supervisor::drop_all(std::string& error) {
       if (std::find(found.begin(), found.end(), address) == found.end()) found.push_back(address);
     }
     if (doomed.empty()) {
-      error.clear();
+      error = list_error_;  // nothing seen is nothing there only if it could be looked at
       break;
     }
     for (const Result<>& removed : addresses_->remove(doomed)) {
@@ -298,11 +299,11 @@ void Supervisor::daemon_ended() {
   // Commands that are still in the socket are not carried out: nobody lives who answers for them.
   if (setup_.incarnation == 0) return;  // it never said who it is, so it held nothing
   const Result<bool> closed = close_gate_of(setup_.gate_path, setup_.daemon_pid);
-  if (!closed || *closed) {
-    std::string error;
-    drop_all(error);
-  }
-  tell_peers();
+  if (closed && !*closed) return;  // the next daemon is here already: addresses and peers are its own to see to
+  std::string error;
+  drop_all(error);
+  // FENCED is a promise. Where it cannot be kept the peers wait for the lease and the kernel for its own limit.
+  if (closed && error.empty()) tell_peers();
 }
 
 void Supervisor::tell_peers() {

@@ -96,6 +96,7 @@ class Supervisor {
   std::map<Address, Held> held_;
   std::multimap<Instant, Announcement> announcements_;
   std::optional<Addresses> in_kernel_;
+  std::string list_error_;  // of the newest look; empty: it worked
   std::deque<Bytes> reports_;
   Instant last_open_until_{};  // deadline of the gate while addresses were last known to be covered by it
   Instant next_renewal_ = kNever;
