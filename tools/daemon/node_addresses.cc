@@ -15,6 +15,8 @@ using namespace ipfailover;
 namespace {
 
 constexpr std::size_t kHistory = 200;
+constexpr std::size_t kMaxTakeoverRuns = 100;
+constexpr Duration kTakeoverRunPatience = seconds(10);  // `ctdb` asks again after its time limit, 10 s unless told
 
 std::vector<PublicAddress> public_addresses(const NodeConfig& config) {
   std::vector<PublicAddress> all;
@@ -59,6 +61,8 @@ void NodeAddresses::prepare(const View&) {
 
 void NodeAddresses::install(const View& view) {
   fail_moves("the cluster changed in between: try again");
+  for (const auto& [token, unfinished] : runs_) runs_to_begin_.push_back(unfinished);
+  runs_.clear();
   if (view.leader == config_.self()) {
     assigner_.begin(view);
   } else {
@@ -81,6 +85,7 @@ void NodeAddresses::installed_by_all(Generation generation) {
   AssignerActions out;
   assigner_.all_installed(generation, services_.now(), out);
   run(std::move(out));
+  begin_takeover_runs();
 }
 
 void NodeAddresses::lost_leader() { assigner_.stop(); }
@@ -207,9 +212,11 @@ void NodeAddresses::run(AssignerActions actions) {
                    [&](RunEnded& a) {
                      const auto at = runs_.find(a.token);
                      if (at == runs_.end()) return;
-                     const auto done = std::move(at->second);
+                     const ctdb::SrvidMessage asked = at->second.asked;
                      runs_.erase(at);
-                     done(static_cast<std::int32_t>(number(config_.self())));
+                     if (asked.srvid == Srvid{}) return;
+                     services_.send_message(asked.pnn, asked.srvid,
+                                            ctdb::encode_i32(static_cast<std::int32_t>(number(config_.self()))));
                    },
                    [&](AssignerLog& a) { note(std::move(a.text), a.warning); },
                },
@@ -358,20 +365,24 @@ void NodeAddresses::move(const Address& address, Pnn to, const ReplyTo& reply) {
 void NodeAddresses::fail_moves(const std::string& why) {
   const auto moves = std::exchange(moves_, {});
   for (const auto& [id, reply] : moves) services_.reply(reply, -1, {}, why);
-  const auto runs = std::exchange(runs_, {});
-  for (const auto& [token, done] : runs) done(-1);
 }
 
-bool NodeAddresses::reallocate(std::function<void(std::int32_t)> done) {
-  const std::uint64_t token = ++last_id_;
-  runs_[token] = std::move(done);
-  AssignerActions out;
-  if (!assigner_.start_run(token, services_.now(), out)) {
-    runs_.erase(token);
-    return false;
+void NodeAddresses::takeover_run(const ctdb::SrvidMessage& asked) {
+  if (runs_to_begin_.size() == kMaxTakeoverRuns) runs_to_begin_.pop_front();
+  runs_to_begin_.push_back({asked, services_.now() + kTakeoverRunPatience});
+  begin_takeover_runs();
+}
+
+void NodeAddresses::begin_takeover_runs() {
+  while (!runs_to_begin_.empty()) {
+    const TakeoverRun next = runs_to_begin_.front();
+    const bool awaited = next.until > services_.now();
+    AssignerActions out;
+    if (awaited && !assigner_.start_run(++last_id_, services_.now(), out)) return;  // does not lead, or not yet
+    runs_to_begin_.pop_front();
+    if (awaited) runs_[last_id_] = next;
+    run(std::move(out));
   }
-  run(std::move(out));
-  return true;
 }
 
 void NodeAddresses::reconfigure(std::vector<PublicAddress> addresses) {

@@ -129,11 +129,7 @@ void Node::deliver(Srvid srvid, BytesView data) {
 // Messages that the daemon itself listens for. True: no client gets it.
 bool Node::handle_daemon_message(Srvid srvid, BytesView data) {
   if (srvid == ctdb::kSrvidTakeoverRun) {
-    // Only the leader answers, when nothing is on its way any more. While it cannot, the tool asks again.
-    const auto asked = ctdb::decode<ctdb::SrvidMessage>(data);
-    if (asked && control_.leading()) {
-      (void)addresses_.reallocate([this, to = *asked](std::int32_t result) { answer_on_srvid(to.pnn, to.srvid, result); });
-    }
+    if (const auto asked = ctdb::decode<ctdb::SrvidMessage>(data)) addresses_.takeover_run(*asked);
     return true;
   }
   if (srvid == ctdb::kSrvidDisableTakeoverRuns || srvid == ctdb::kSrvidDisableRecoveries) {
