@@ -111,6 +111,8 @@ class AddressHolder {
   [[nodiscard]] bool link_up(const std::string& interface) const;
   [[nodiscard]] std::map<std::string, std::uint32_t> interfaces() const;  // with the number of addresses on it
   [[nodiscard]] bool empty() const;  // the kernel has no public address, none is on its way
+  // drop() has been called and the kernel has not confirmed it yet.
+  [[nodiscard]] bool dropping() const { return dropping_ != 0 || drop_again_; }
   // Who hosts what, as the leader last said; kNoPnn if nobody does or it is not known.
   [[nodiscard]] Pnn host_of(const Address& address) const;
   [[nodiscard]] bool leaving() const { return leaving_; }
