@@ -43,7 +43,12 @@ struct AssignerLog {
   bool warning = false;
   std::string text;
 };
-using AssignerAction = std::variant<SendTakeover, LeaveOut, RunEnded, AssignerLog>;
+// What was decided about an address and why, for `tdbmesh why ip`.
+struct AssignerDecision {
+  Address address;
+  std::string text;
+};
+using AssignerAction = std::variant<SendTakeover, LeaveOut, RunEnded, AssignerLog, AssignerDecision>;
 using AssignerActions = std::vector<AssignerAction>;
 
 struct AssignerSettings {  // of the leader: its tunables and files
@@ -90,6 +95,8 @@ class AddressAssigner {
     Instant deadline = kNever;  // Releasing
     Pnn pin = kNoPnn;
     bool blamed = false;
+    std::string why_free = "no node reported that it has it";  // while Free, or on the way there
+    bool told_nobody = false;                                  // that no node can host it
   };
   struct Penalty {
     Instant until{};
@@ -112,6 +119,10 @@ class AddressAssigner {
   void answer_wishes(Instant now, AssignerActions& out, bool settled);
   [[nodiscard]] AllocationInput allocation_input(Instant now) const;
   [[nodiscard]] std::vector<Pnn> eligible() const;
+  // Why the node may not host the address now; empty: it may.
+  [[nodiscard]] std::string objection(const Address& address, Pnn node, Instant now) const;
+  [[nodiscard]] std::string why_moved(const Address& address, const Item& item, Pnn wanted, Instant now) const;
+  void tell_nobody(const Address& address, Item& item, Instant now, AssignerActions& out) const;
   [[nodiscard]] Item* item_of(Pnn from, Generation generation, const Address& address);
 
   Pnn self_;

@@ -91,6 +91,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
     loop_->defer([this] {
       mesh_->set_peers(setup_.peers);
       heartbeats_->set_peers(setup_.peers, loop_->now());
+      if (addresses_) addresses_->set_peers(setup_.peers);
     });
   }
   void peer_lost(Pnn peer) override { mesh_->reset_peer(peer); }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "db/base/match.h"
+#include "ipfailover/decision_log.h"
 #include "transport/ctdb_controls.h"
 #include "transport/ctdb_payloads.h"
 
@@ -14,7 +15,6 @@ using namespace ipfailover;
 
 namespace {
 
-constexpr std::size_t kHistory = 200;
 constexpr std::size_t kMaxTakeoverRuns = 100;
 constexpr Duration kTakeoverRunPatience = seconds(10);  // `ctdb` asks again after its time limit, 10 s unless told
 
@@ -177,11 +177,11 @@ void NodeAddresses::run(HolderActions actions) {
                    },
                    [&](KernelConfigure& a) { kernel_->configure(a.addresses); },
                    [&](KernelTake& a) {
-                     note(fmt::format("taking {} on {}", ctdb::to_string(a.address), a.interface), false);
+                     env_.log(LogLevel::Notice, fmt::format("addresses: taking {} on {}", ctdb::to_string(a.address), a.interface));
                      kernel_->take({a.ticket, a.address, a.prefix, a.interface, env_.gate_until()});
                    },
                    [&](KernelRelease& a) {
-                     note(fmt::format("releasing {}", ctdb::to_string(a.address)), false);
+                     env_.log(LogLevel::Notice, fmt::format("addresses: releasing {}", ctdb::to_string(a.address)));
                      kernel_->release(a.ticket, a.address);
                    },
                    [&](KernelDropAll& a) { kernel_->drop_all(a.ticket); },
@@ -192,7 +192,9 @@ void NodeAddresses::run(HolderActions actions) {
                        services_.deliver(ctdb::kSrvidIpreallocated, {});
                      });
                    },
-                   [&](HolderLog& a) { note(std::move(a.text), a.warning); },
+                   [&](HolderLog& a) {
+                     env_.log(a.warning ? LogLevel::Warning : LogLevel::Notice, "addresses: " + a.text);
+                   },
                },
                action);
   }
@@ -203,9 +205,6 @@ void NodeAddresses::run(AssignerActions actions) {
   for (AssignerAction& action : actions) {
     std::visit(Match{
                    [&](SendTakeover& a) {
-                     if (std::holds_alternative<TakeAddress>(a.message) || std::holds_alternative<ReleaseAddress>(a.message)) {
-                       note(fmt::format("to node {}: {}", to_string(a.to), describe(a.message)), false);
-                     }
                      send(a.to, a.message);
                    },
                    [&](LeaveOut& a) { services_.leave_out(a.pnn, a.reason); },
@@ -218,7 +217,13 @@ void NodeAddresses::run(AssignerActions actions) {
                      services_.send_message(asked.pnn, asked.srvid,
                                             ctdb::encode_i32(static_cast<std::int32_t>(number(config_.self()))));
                    },
-                   [&](AssignerLog& a) { note(std::move(a.text), a.warning); },
+                   [&](AssignerLog& a) {
+                     env_.log(a.warning ? LogLevel::Warning : LogLevel::Notice, "addresses: " + a.text);
+                   },
+                   [&](AssignerDecision& a) {
+                     const Pnn before = holder_.host_of(a.address);
+                     note(a.address, before == kNoPnn ? a.text : fmt::format("{} (so far: node {})", a.text, to_string(before)));
+                   },
                },
                action);
   }
@@ -271,10 +276,10 @@ void NodeAddresses::hosted(const Hosted& what) {
   const Address& address = what.what.address;
   const std::string text = ctdb::to_string(address);
   if (!what.before.empty()) {
-    note(fmt::format("{} moved from {} to {}", text, what.before, what.interface), false);
+    note(address, fmt::format("moved from {} to {} here", what.before, what.interface));
     return services_.run_event(update_ip_event(what.before, what.interface, text, what.what.prefix), nullptr);
   }
-  note(fmt::format("{} stands on {}", text, what.interface), false);
+  note(address, fmt::format("stands on {} here", what.interface));
   // Those connections ended with their server; its clients must learn it. Then they are history.
   const std::vector<ctdb::Connection> connections = tickles_.of(address);
   if (!connections.empty()) {
@@ -291,17 +296,17 @@ void NodeAddresses::hosted(const Hosted& what) {
 
 void NodeAddresses::unhosted(const Unhosted& what) {
   const std::string text = ctdb::to_string(what.what.address);
-  note(fmt::format("{} is gone from {}", text, what.interface), false);
+  note(what.what.address, fmt::format("is gone from {} here", what.interface));
   // CTDB tells its clients after the script. The address is off the kernel and its connections are destroyed already:
   // the sooner smbd knows, the better.
   services_.deliver(ctdb::kSrvidReleaseIp, ctdb::encode_text(text));
   services_.run_event(release_ip_event(what.interface, text, what.what.prefix), nullptr);
 }
 
-void NodeAddresses::note(std::string text, bool warning) {
-  env_.log(warning ? LogLevel::Warning : LogLevel::Notice, "addresses: " + text);
-  history_.push_back({env_.wall_clock(), std::move(text)});
-  if (history_.size() > kHistory) history_.pop_front();
+void NodeAddresses::note(const Address& address, const std::string& text) {
+  const std::string name = ctdb::to_string(address);
+  env_.log(LogLevel::Notice, fmt::format("addresses: {} {}", name, text));
+  services_.note(DecisionLog::ip(name), text);
 }
 
 // ---- leaving --------------------------------------------------------------------------------------------------------

@@ -68,13 +68,6 @@ class NodeAddresses {
   void add_tickle(const ctdb::Connection& connection, bool tell_others);
   void remove_tickle(const ctdb::Connection& connection, bool tell_others);
   void replace_tickles(const ctdb::TickleList& list);
-  // What happened to addresses here and, on the leader, everywhere; the newest last, at most 200.
-  struct Decision {
-    double when = 0;  // wall clock
-    std::string text;
-  };
-  [[nodiscard]] const std::deque<Decision>& history() const { return history_; }
-
   ipfailover::AddressHolder& holder_for_tests() { return holder_; }
   ipfailover::AddressAssigner& assigner_for_tests() { return assigner_; }
 
@@ -89,7 +82,8 @@ class NodeAddresses {
   void update_assigner();
   void look_at_leaving();
   void push_tickles();
-  void note(std::string text, bool warning);
+  // To the log, and for `tdbmesh why ip` with the address left out.
+  void note(const ipfailover::Address& address, const std::string& text);
   void tell_connection(ctdb::ControlOpcode opcode, const ctdb::Connection& connection);
   void fail_moves(const std::string& why);
   void begin_takeover_runs();
@@ -126,7 +120,6 @@ class NodeAddresses {
   std::deque<TakeoverRun> runs_to_begin_;
   std::map<std::uint64_t, TakeoverRun> runs_;  // this node leads and is at it
   std::uint64_t last_id_ = 0;
-  std::deque<Decision> history_;
 };
 
 }  // namespace tdbmesh
