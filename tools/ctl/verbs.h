@@ -83,9 +83,13 @@ Outcome<int> run_getdbstatus(Invocation& in);
 Outcome<int> run_getdbseqnum(Invocation& in);
 Outcome<int> run_attach(Invocation& in);
 Outcome<int> run_setdbreadonly(Invocation& in);
-Outcome<int> run_wipedb(Invocation& in);
 Outcome<int> run_catdb(Invocation& in);
 Outcome<int> run_cattdb(Invocation& in);
+// cmd_backup.cc
+Outcome<int> run_backupdb(Invocation& in);
+Outcome<int> run_restoredb(Invocation& in);
+Outcome<int> run_dumpdbbackup(Invocation& in);
+Outcome<int> run_wipedb(Invocation& in);
 // cmd_records.cc
 Outcome<int> run_pfetch(Invocation& in);
 Outcome<int> run_pstore(Invocation& in);
