@@ -151,10 +151,8 @@ void AddressAssigner::on_message(Pnn from, const TakeoverMessage& message, Insta
              message);
 }
 
-void AddressAssigner::update(const std::map<Pnn, NodeFlags>& flags, const AssignerSettings& settings, Instant now,
-                             AssignerActions& out) {
-  if (flags == flags_ && settings == settings_) return;
-  flags_ = flags;
+void AddressAssigner::update(const AssignerSettings& settings, Instant now, AssignerActions& out) {
+  if (settings == settings_) return;
   settings_ = settings;
   decide(now, out);
 }
@@ -173,8 +171,7 @@ std::vector<Pnn> AddressAssigner::eligible() const {
   std::vector<Pnn> healthy;
   std::vector<Pnn> any;
   for (const auto& [pnn, report] : reports_) {
-    const auto at = flags_.find(pnn);
-    const NodeFlags flags = at == flags_.end() ? NodeFlags{0} : at->second;
+    const NodeFlags flags = report.flags;
     if (report.leaving || (flags & kFlagsInactive) != 0) continue;
     any.push_back(pnn);
     if ((flags & (kFlagUnhealthy | kFlagDisabled)) == 0) healthy.push_back(pnn);
@@ -254,8 +251,7 @@ void AddressAssigner::decide(Instant now, AssignerActions& out) {
 std::string AddressAssigner::objection(const Address& address, Pnn node, Instant now) const {
   const auto report = reports_.find(node);
   if (report == reports_.end()) return "is not in the cluster";
-  const auto at = flags_.find(node);
-  const NodeFlags flags = at == flags_.end() ? NodeFlags{0} : at->second;
+  const NodeFlags flags = report->second.flags;
   const std::vector<Pnn> can = eligible();
   if (std::find(can.begin(), can.end(), node) == can.end()) {
     if (report->second.leaving) return "leaves the cluster";

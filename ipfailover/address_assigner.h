@@ -72,8 +72,8 @@ class AddressAssigner {
   void all_installed(Generation generation, Instant now, AssignerActions& out);
   // HostReport, AddressTaken, TakeFailed, AddressReleased, AddressLost, MoveWish.
   void on_message(Pnn from, const TakeoverMessage& message, Instant now, AssignerActions& out);
-  // Flags of members and settings, in every turn: cheap when nothing changed.
-  void update(const std::map<Pnn, NodeFlags>& flags, const AssignerSettings& settings, Instant now, AssignerActions& out);
+  // In every turn: cheap when nothing changed.
+  void update(const AssignerSettings& settings, Instant now, AssignerActions& out);
   // `ipreallocate`: pins end, the policy is applied anew; RunEnded{token} follows. False: not working now.
   bool start_run(std::uint64_t token, Instant now, AssignerActions& out);
   void tick(Instant now, AssignerActions& out);
@@ -134,7 +134,6 @@ class AddressAssigner {
   std::map<Pnn, HostReport> reports_;
   std::map<Address, Item> items_;
   std::map<std::pair<Address, Pnn>, Penalty> penalties_;
-  std::map<Pnn, NodeFlags> flags_;
   AssignerSettings settings_;
   std::vector<Wish> wishes_;
   std::vector<std::uint64_t> runs_;

@@ -94,6 +94,7 @@ class AddressHolder {
 
   // ---- the operator ----
   void set_no_takeover(bool no_takeover, HolderActions& out);
+  void set_flags(NodeFlags flags, HolderActions& out);  // of this node; reported at once
   // Takes nothing more and asks to be relieved of what it has; empty() says when.
   void set_leaving(bool leaving, HolderActions& out);
   // addip, delip, reloadips. What is no longer listed is released by the leader first.
@@ -157,6 +158,7 @@ class AddressHolder {
   std::optional<Generation> generation_;
   bool quiet_ = true;
   bool no_takeover_ = false;
+  NodeFlags flags_ = 0;
   bool leaving_ = false;
   KernelTicket last_ticket_ = 0;
   KernelTicket dropping_ = 0;  // 0: not

@@ -77,6 +77,18 @@ Outcome<int> run_dbstatistics(Invocation& in);
 Outcome<int> run_ip(Invocation& in);
 Outcome<int> run_ipinfo(Invocation& in);
 Outcome<int> run_ifaces(Invocation& in);
+// cmd_move_addresses.cc
+Outcome<int> run_moveip(Invocation& in);
+Outcome<int> run_addip(Invocation& in);
+Outcome<int> run_delip(Invocation& in);
+Outcome<int> run_reloadips(Invocation& in);
+Outcome<int> run_setifacelink(Invocation& in);
+Outcome<int> run_gratarp(Invocation& in);
+// cmd_tickles.cc
+Outcome<int> run_addtickle(Invocation& in);
+Outcome<int> run_deltickle(Invocation& in);
+Outcome<int> run_gettickles(Invocation& in);
+Outcome<int> run_tickle(Invocation& in);
 // cmd_databases.cc
 Outcome<int> run_getdbmap(Invocation& in);
 Outcome<int> run_getdbstatus(Invocation& in);
@@ -108,5 +120,7 @@ Outcome<int> run_unban(Invocation& in);
 Outcome<int> run_shutdown(Invocation& in);
 Outcome<int> run_recover(Invocation& in);
 Outcome<int> run_ipreallocate(Invocation& in);
+// Has the leader assign the public addresses anew, and waits until it has.
+Outcome<> reallocate_addresses(Session& session);
 
 }  // namespace tdbmesh::ctl

@@ -70,6 +70,7 @@ void NodeAddresses::install(const View& view) {
   }
   HolderActions out;
   holder_.set_no_takeover(tunables_[ctdb::Tunable::NoIPTakeover] != 0, out);
+  holder_.set_flags(control_.own_flags(), out);
   out.clear();  // install() reports all of it
   holder_.install(view.generation, out);
   run(std::move(out));
@@ -133,6 +134,7 @@ void NodeAddresses::end_turn() {
     }
     HolderActions out;
     holder_.set_no_takeover(tunables_[ctdb::Tunable::NoIPTakeover] != 0, out);
+    holder_.set_flags(control_.own_flags(), out);
     if (holder_.next_wake() <= services_.now()) holder_.tick(services_.now(), out);
     run(std::move(out));
     look_at_leaving();
@@ -153,8 +155,6 @@ Instant NodeAddresses::next_wake() const {
 void NodeAddresses::update_assigner() {
   const View* view = control_.installed_view();
   if (view == nullptr || view->leader != config_.self()) return;
-  std::map<Pnn, NodeFlags> flags;
-  for (const Member& m : view->members) flags[m.pnn] = control_.flags_of(m.pnn);
   AssignerSettings settings;
   settings.policy = policy_of_tunable(tunables_[ctdb::Tunable::IPAllocAlgorithm]);
   settings.no_failback = tunables_[ctdb::Tunable::NoIPFailback] != 0;
@@ -162,7 +162,7 @@ void NodeAddresses::update_assigner() {
   settings.configured_nodes = config_.nodes.size();
   for (const auto& [address, home] : config_.home_nodes) settings.homes[address] = home;
   AssignerActions out;
-  assigner_.update(flags, settings, services_.now(), out);
+  assigner_.update(settings, services_.now(), out);
   run(std::move(out));
 }
 
