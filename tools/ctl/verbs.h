@@ -102,6 +102,8 @@ Outcome<int> run_backupdb(Invocation& in);
 Outcome<int> run_restoredb(Invocation& in);
 Outcome<int> run_dumpdbbackup(Invocation& in);
 Outcome<int> run_wipedb(Invocation& in);
+// cmd_samba.cc
+Outcome<int> run_samba(Invocation& in);
 // cmd_records.cc
 Outcome<int> run_pfetch(Invocation& in);
 Outcome<int> run_pstore(Invocation& in);
