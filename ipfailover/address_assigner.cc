@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "db/base/match.h"
 
@@ -118,6 +119,7 @@ void AddressAssigner::on_message(Pnn from, const TakeoverMessage& message, Insta
                    out.push_back(AssignerLog{true, fmt::format("node {} could not take {}: {}", to_string(from),
                                                                ctdb::to_string(m.address), m.reason)});
                    penalise(m.address, from, now);
+                   item->why_free = fmt::format("node {} could not take it: {}", to_string(from), m.reason);
                    freed(*item);
                  },
                  [&](const AddressReleased& m) {
@@ -136,6 +138,7 @@ void AddressAssigner::on_message(Pnn from, const TakeoverMessage& message, Insta
                    if (item == nullptr || !current(*item, m.number)) return;
                    out.push_back(AssignerLog{true, fmt::format("node {} lost {}: {}", to_string(from),
                                                                ctdb::to_string(m.address), m.reason)});
+                   item->why_free = fmt::format("node {} lost it: {}", to_string(from), m.reason);
                    freed(*item);
                  },
                  [&](const MoveWish& m) {
@@ -148,10 +151,8 @@ void AddressAssigner::on_message(Pnn from, const TakeoverMessage& message, Insta
              message);
 }
 
-void AddressAssigner::update(const std::map<Pnn, NodeFlags>& flags, const AssignerSettings& settings, Instant now,
-                             AssignerActions& out) {
-  if (flags == flags_ && settings == settings_) return;
-  flags_ = flags;
+void AddressAssigner::update(const AssignerSettings& settings, Instant now, AssignerActions& out) {
+  if (settings == settings_) return;
   settings_ = settings;
   decide(now, out);
 }
@@ -170,8 +171,7 @@ std::vector<Pnn> AddressAssigner::eligible() const {
   std::vector<Pnn> healthy;
   std::vector<Pnn> any;
   for (const auto& [pnn, report] : reports_) {
-    const auto at = flags_.find(pnn);
-    const NodeFlags flags = at == flags_.end() ? NodeFlags{0} : at->second;
+    const NodeFlags flags = report.flags;
     if (report.leaving || (flags & kFlagsInactive) != 0) continue;
     any.push_back(pnn);
     if ((flags & (kFlagUnhealthy | kFlagDisabled)) == 0) healthy.push_back(pnn);
@@ -215,6 +215,7 @@ void AddressAssigner::send_release(const Address& address, Item& item, Instant n
 }
 
 void AddressAssigner::send_take(const Address& address, Item& item, Pnn to, AssignerActions& out) {
+  item.told_nobody = false;
   item.phase = Phase::Taking;
   item.owner = to;
   out.push_back(SendTakeover{to, TakeAddress{*generation_, address, ++item.number}});
@@ -231,13 +232,63 @@ void AddressAssigner::decide(Instant now, AssignerActions& out) {
   for (auto& [address, item] : items_) {
     const Pnn wanted = hosts[at++];
     if ((item.phase == Phase::Held || item.phase == Phase::Taking) && item.owner != wanted) {
+      item.why_free = why_moved(address, item, wanted, now);
+      out.push_back(AssignerDecision{address, fmt::format("leaves node {}: {}", to_string(item.owner), item.why_free)});
       send_release(address, item, now, out);
       if (hooks_.no_wait_for_released && wanted != kNoPnn) send_take(address, item, wanted, out);
     } else if (item.phase == Phase::Free && wanted != kNoPnn) {
+      out.push_back(AssignerDecision{address, fmt::format("goes to node {}: {}", to_string(wanted), item.why_free)});
       send_take(address, item, wanted, out);
+    } else if (item.phase == Phase::Free) {
+      tell_nobody(address, item, now, out);
     }
   }
   settle(now, out);
+}
+
+// ---- reasons -----------------------------------------------------------------------------------------------------
+
+std::string AddressAssigner::objection(const Address& address, Pnn node, Instant now) const {
+  const auto report = reports_.find(node);
+  if (report == reports_.end()) return "is not in the cluster";
+  const NodeFlags flags = report->second.flags;
+  const std::vector<Pnn> can = eligible();
+  if (std::find(can.begin(), can.end(), node) == can.end()) {
+    if (report->second.leaving) return "leaves the cluster";
+    if ((flags & kFlagBanned) != 0) return "is banned";
+    if ((flags & kFlagStopped) != 0) return "is stopped";
+    if ((flags & kFlagsInactive) != 0) return "is inactive";
+    if ((flags & kFlagDisabled) != 0) return "is disabled";
+    return "is unhealthy";
+  }
+  const auto& entries = report->second.entries;
+  const auto entry = std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e.address == address; });
+  if (entry == entries.end()) return "does not have it in its public_addresses";
+  if (!entry->available) return "has no interface of it that is up, or no longer lists it";
+  const auto penalty = penalties_.find({address, node});
+  if (penalty != penalties_.end() && penalty->second.until > now) return "failed to take it a moment ago";
+  return {};
+}
+
+std::string AddressAssigner::why_moved(const Address& address, const Item& item, Pnn wanted, Instant now) const {
+  if (const std::string why = objection(address, item.owner, now); !why.empty()) {
+    return fmt::format("node {} {}", to_string(item.owner), why);
+  }
+  if (item.pin == wanted) return fmt::format("the operator moved it to node {}", to_string(wanted));
+  const auto home = settings_.homes.find(address);
+  if (home != settings_.homes.end() && home->second == wanted) return fmt::format("node {} is its home", to_string(wanted));
+  return fmt::format("addresses are spread evenly ({})", to_string(settings_.policy));
+}
+
+void AddressAssigner::tell_nobody(const Address& address, Item& item, Instant now, AssignerActions& out) const {
+  if (std::exchange(item.told_nobody, true)) return;
+  std::string reasons;
+  for (const auto& [node, report] : reports_) {
+    std::string why = objection(address, node, now);
+    if (why.empty()) why = report.no_takeover ? "takes nothing (NoIPTakeover)" : "was not chosen";
+    reasons += fmt::format("{}node {} {}", reasons.empty() ? "" : ", ", to_string(node), why);
+  }
+  out.push_back(AssignerDecision{address, "nobody hosts it: " + reasons});
 }
 
 // When nothing is on its way any more, everybody is told who hosts what.

@@ -43,7 +43,12 @@ struct AssignerLog {
   bool warning = false;
   std::string text;
 };
-using AssignerAction = std::variant<SendTakeover, LeaveOut, RunEnded, AssignerLog>;
+// What was decided about an address and why, for `tdbmesh why ip`.
+struct AssignerDecision {
+  Address address;
+  std::string text;
+};
+using AssignerAction = std::variant<SendTakeover, LeaveOut, RunEnded, AssignerLog, AssignerDecision>;
 using AssignerActions = std::vector<AssignerAction>;
 
 struct AssignerSettings {  // of the leader: its tunables and files
@@ -67,8 +72,8 @@ class AddressAssigner {
   void all_installed(Generation generation, Instant now, AssignerActions& out);
   // HostReport, AddressTaken, TakeFailed, AddressReleased, AddressLost, MoveWish.
   void on_message(Pnn from, const TakeoverMessage& message, Instant now, AssignerActions& out);
-  // Flags of members and settings, in every turn: cheap when nothing changed.
-  void update(const std::map<Pnn, NodeFlags>& flags, const AssignerSettings& settings, Instant now, AssignerActions& out);
+  // In every turn: cheap when nothing changed.
+  void update(const AssignerSettings& settings, Instant now, AssignerActions& out);
   // `ipreallocate`: pins end, the policy is applied anew; RunEnded{token} follows. False: not working now.
   bool start_run(std::uint64_t token, Instant now, AssignerActions& out);
   void tick(Instant now, AssignerActions& out);
@@ -90,6 +95,8 @@ class AddressAssigner {
     Instant deadline = kNever;  // Releasing
     Pnn pin = kNoPnn;
     bool blamed = false;
+    std::string why_free = "no node reported that it has it";  // while Free, or on the way there
+    bool told_nobody = false;                                  // that no node can host it
   };
   struct Penalty {
     Instant until{};
@@ -112,6 +119,10 @@ class AddressAssigner {
   void answer_wishes(Instant now, AssignerActions& out, bool settled);
   [[nodiscard]] AllocationInput allocation_input(Instant now) const;
   [[nodiscard]] std::vector<Pnn> eligible() const;
+  // Why the node may not host the address now; empty: it may.
+  [[nodiscard]] std::string objection(const Address& address, Pnn node, Instant now) const;
+  [[nodiscard]] std::string why_moved(const Address& address, const Item& item, Pnn wanted, Instant now) const;
+  void tell_nobody(const Address& address, Item& item, Instant now, AssignerActions& out) const;
   [[nodiscard]] Item* item_of(Pnn from, Generation generation, const Address& address);
 
   Pnn self_;
@@ -123,7 +134,6 @@ class AddressAssigner {
   std::map<Pnn, HostReport> reports_;
   std::map<Address, Item> items_;
   std::map<std::pair<Address, Pnn>, Penalty> penalties_;
-  std::map<Pnn, NodeFlags> flags_;
   AssignerSettings settings_;
   std::vector<Wish> wishes_;
   std::vector<std::uint64_t> runs_;

@@ -46,6 +46,7 @@ void AddressHolder::report(HolderActions& out) {
   m.generation = *generation_;
   m.no_takeover = no_takeover_;
   m.leaving = leaving_;
+  m.flags = flags_;
   for (const auto& [address, item] : items_) {
     m.entries.push_back({address, network_name(item.what), item.listed && available(item.what),
                          item.in_kernel || item.doing != Doing::Nothing});
@@ -301,6 +302,12 @@ std::string AddressHolder::choose_interface(const Item& item) const {
 void AddressHolder::set_no_takeover(bool no_takeover, HolderActions& out) {
   if (no_takeover == no_takeover_) return;
   no_takeover_ = no_takeover;
+  report(out);
+}
+
+void AddressHolder::set_flags(NodeFlags flags, HolderActions& out) {
+  if (flags == flags_) return;
+  flags_ = flags;
   report(out);
 }
 

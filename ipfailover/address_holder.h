@@ -94,6 +94,7 @@ class AddressHolder {
 
   // ---- the operator ----
   void set_no_takeover(bool no_takeover, HolderActions& out);
+  void set_flags(NodeFlags flags, HolderActions& out);  // of this node; reported at once
   // Takes nothing more and asks to be relieved of what it has; empty() says when.
   void set_leaving(bool leaving, HolderActions& out);
   // addip, delip, reloadips. What is no longer listed is released by the leader first.
@@ -111,6 +112,8 @@ class AddressHolder {
   [[nodiscard]] bool link_up(const std::string& interface) const;
   [[nodiscard]] std::map<std::string, std::uint32_t> interfaces() const;  // with the number of addresses on it
   [[nodiscard]] bool empty() const;  // the kernel has no public address, none is on its way
+  // drop() has been called and the kernel has not confirmed it yet.
+  [[nodiscard]] bool dropping() const { return dropping_ != 0 || drop_again_; }
   // Who hosts what, as the leader last said; kNoPnn if nobody does or it is not known.
   [[nodiscard]] Pnn host_of(const Address& address) const;
   [[nodiscard]] bool leaving() const { return leaving_; }
@@ -155,6 +158,7 @@ class AddressHolder {
   std::optional<Generation> generation_;
   bool quiet_ = true;
   bool no_takeover_ = false;
+  NodeFlags flags_ = 0;
   bool leaving_ = false;
   KernelTicket last_ticket_ = 0;
   KernelTicket dropping_ = 0;  // 0: not

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <set>
 
+#include "ipfailover/connections.h"
 #include "transport/heartbeat_core.h"
 #include "transport/zmq_sockets.h"
 
@@ -247,7 +248,16 @@ void Supervisor::look_at_gate(Instant now) {
                                     dropped.size(), static_cast<double>(late.count()) / 1000.0,
                                     static_cast<double>(setup_.drop_allowance.count()) / 1000.0)});
   }
-  report(Lapsed{std::move(dropped), late});
+  report(Lapsed{dropped, late});
+  end_connections(dropped);
+}
+
+// The daemon does that too, when it runs. One that hangs leaves it to us: sockets outlive their address in the kernel,
+// and what a client has not acknowledged would be sent again from here, beside the next owner.
+void Supervisor::end_connections(const std::vector<Address>& of) {
+  for (const Address& address : of) {
+    if (const auto ended = destroy_connections(address); !ended) report(Notice{true, "supervisor: " + ended.error().context});
+  }
 }
 
 void Supervisor::renew(Instant now) {
@@ -301,9 +311,10 @@ void Supervisor::daemon_ended() {
   const Result<bool> closed = close_gate_of(setup_.gate_path, setup_.daemon_pid);
   if (closed && !*closed) return;  // the next daemon is here already: addresses and peers are its own to see to
   std::string error;
-  drop_all(error);
+  const std::vector<Address> dropped = drop_all(error);
   // FENCED is a promise. Where it cannot be kept the peers wait for the lease and the kernel for its own limit.
   if (closed && error.empty()) tell_peers();
+  end_connections(dropped);
 }
 
 void Supervisor::tell_peers() {

@@ -82,6 +82,7 @@ class Supervisor {
   [[nodiscard]] std::string remove(const Address& address);
   void daemon_ended();
   void tell_peers();
+  void end_connections(const std::vector<Address>& of);
   void report(const Report& report);
   void flush_reports();
 

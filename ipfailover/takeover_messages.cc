@@ -40,7 +40,7 @@ std::string cut(const std::string& text) { return text.substr(0, kMaxReason); }
 struct Body {
   Packer& out;
   void operator()(const HostReport& m) {
-    out.flag(m.no_takeover).flag(m.leaving).array(m.entries.size());
+    out.flag(m.no_takeover).flag(m.leaving).u64(m.flags).array(m.entries.size());
     for (const HostReport::Entry& e : m.entries) {
       out.array(4);
       pack_address(out, e.address);
@@ -93,6 +93,7 @@ HostReport read(Unpacker& in, const HostReport&) {
   HostReport m;
   m.no_takeover = in.flag();
   m.leaving = in.flag();
+  m.flags = in.u32();
   const std::size_t count = in.array(kMaxPublicAddresses);
   for (std::size_t i = 0; i < count && in.ok(); ++i) {
     if (in.array(4) != 4) in.fail();

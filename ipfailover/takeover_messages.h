@@ -13,6 +13,7 @@
 
 #include "db/base/bytes.h"
 #include "db/base/ids.h"
+#include "db/base/node_flags.h"
 #include "db/base/result.h"
 #include "ipfailover/public_address.h"
 
@@ -34,6 +35,9 @@ struct HostReport {
   Generation generation;
   bool no_takeover = false;  // tunable NoIPTakeover
   bool leaving = false;      // takes nothing more and wants to lose what it has: stop, ban, shutdown
+  // Its own flags (node_flags.h). Heartbeats carry them too, but later: this way a takeover run that is asked for after
+  // `disable` knows of it.
+  NodeFlags flags = 0;
   std::vector<Entry> entries;
   friend bool operator==(const HostReport&, const HostReport&) = default;
 };

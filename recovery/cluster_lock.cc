@@ -49,6 +49,14 @@ void ClusterLock::give_up(std::string why, Instant now, LockActions& out) {
   status_.text = std::move(why);
 }
 
+void ClusterLock::refused(Instant now, LockActions& out) {
+  give_up("another node holds it", now, out);
+  if (!helper_.foreign || ++refusals_ < kForeignRefusals) return;
+  refusals_ = 0;
+  phase_ = LockIdle{now + kForeignRest};
+  status_.text = "another node holds it, or an earlier attempt has left something behind";
+}
+
 void ClusterLock::on_tick(Instant now, LockActions& out) {
   if (const auto* idle_phase = std::get_if<LockIdle>(&phase_)) {
     if (!wanted_ || now < idle_phase->retry_at) return;
@@ -68,8 +76,9 @@ void ClusterLock::on_helper(char status, Instant now, LockActions& out) {
   if (!std::holds_alternative<LockStarting>(phase_)) return;
   switch (status) {
     case '0':
+      refusals_ = 0;
       acquired_ = now;
-      if (has_register_) {
+      if (helper_.has_register) {
         phase_ = LockReading{now};
         out.push_back(ReadRegister{});
       } else {
@@ -77,7 +86,7 @@ void ClusterLock::on_helper(char status, Instant now, LockActions& out) {
       }
       return;
     case '1':
-      return give_up("another node holds it", now, out);
+      return refused(now, out);
     case '2':
       return give_up("the helper timed out", now, out);
     default:
@@ -93,7 +102,7 @@ void ClusterLock::on_helper_gone(Instant now, LockActions&) {
 }
 
 void ClusterLock::write(Instant now, LockActions& out) {
-  if (!has_register_) {
+  if (!helper_.has_register) {
     // Nothing to remember with; the operator has accepted that in writing.
     phase_ = LockHeld{now + kLockProbe};
     status_.held = true;

@@ -5,7 +5,7 @@
 //
 //   Idle --want--> Starting --'0'--> Reading (all slots) --> Writing (own slot, claim = max+1) --> Held
 //     ^               |                                         | a newer claim is there             | probe each
-//     +--- 1 s -------+<----------------------------------------+<--- helper gone ------------------+ 0.5 s
+//     +-- retry -------+<----------------------------------------+<--- helper gone ------------------+ 0.5 s
 //
 // A lease of the lock counts from the begin of the last probe that succeeded, + kLockLease. Whoever takes over
 // while the other's slot says `in use` waits k kLockLease + A from acquiring, whatever the file system did.
@@ -29,6 +29,11 @@ namespace tdbmesh::recovery {
 inline constexpr Duration kLockLease = seconds(2);
 inline constexpr Duration kLockProbe = milliseconds(500);
 inline constexpr Duration kLockRetry = seconds(1);
+// A refused attempt of a foreign helper may leave something behind that refuses the next ones: Debian's
+// ctdb_etcd_lock queues in etcd and leaves its entry there for 9 s. Tried each second, it would stand behind
+// our own leftovers for ever. So after a few refusals in a row such a helper rests for longer than that.
+inline constexpr int kForeignRefusals = 3;
+inline constexpr Duration kForeignRest = seconds(10);
 // A helper that has not said whether it holds the lock, or a register that does not answer, for so long: the lock
 // is given up and tried again. Generous, because a helper may be a script that asks others over the network.
 inline constexpr Duration kLockPatience = seconds(15);
@@ -87,11 +92,15 @@ struct LockHeld {
   Instant probe_at{};
 };
 
+struct LockHelper {
+  bool has_register = true;  // false: it knows only held or not held; its being alive is the probe
+  bool foreign = false;      // a !COMMAND: what it leaves behind is not known
+};
+
 class ClusterLock {
  public:
-  // has_register false: a foreign helper that knows only held or not held; its being alive is the probe.
-  ClusterLock(Pnn self, const Timing& timing, bool has_register)
-      : self_(self), timing_(timing), has_register_(has_register) {}
+  ClusterLock(Pnn self, const Timing& timing, const LockHelper& helper)
+      : self_(self), timing_(timing), helper_(helper) {}
 
   void want(const LockRecord& record, Instant now, LockActions& out);
   void release(Instant now, LockActions& out);
@@ -106,15 +115,17 @@ class ClusterLock {
  private:
   void write(Instant now, LockActions& out);
   void give_up(std::string why, Instant now, LockActions& out);
+  void refused(Instant now, LockActions& out);
   // Since when the helper or the register owes an answer; kNever if neither does.
   [[nodiscard]] Instant owed_since() const;
   [[nodiscard]] bool idle() const { return std::holds_alternative<LockIdle>(phase_); }
 
   Pnn self_;
   Timing timing_;
-  bool has_register_;
+  LockHelper helper_;
   std::variant<LockIdle, LockStarting, LockReading, LockWriting, LockHeld> phase_;
   bool wanted_ = false;
+  int refusals_ = 0;  // in a row
   LockRecord record_;
   std::uint64_t claim_ = 0;
   Instant acquired_{};

@@ -27,7 +27,8 @@ class Keeper final : public ClusterLockKeeper {
         settings_(std::move(settings)),
         on_status_(std::move(on_status)),
         foreign_(!settings_.lock.empty() && settings_.lock[0] == '!'),
-        lock_(settings_.self, settings_.timing, !foreign_ || !settings_.register_file.empty()) {}
+        lock_(settings_.self, settings_.timing,
+              {.has_register = !foreign_ || !settings_.register_file.empty(), .foreign = foreign_}) {}
 
   ~Keeper() override {
     loop_.cancel(timer_);

@@ -7,7 +7,8 @@ BUILD_PACKAGES=(
     libcli11-dev libinih-dev libcurl4-openssl-dev nlohmann-json3-dev libsodium-dev libtdb-dev libgtest-dev libgmock-dev
 )
 # Real Samba and its tools; ctdb for its command (its daemon is only run by tests that compare with it).
-RUNTIME_PACKAGES=(samba samba-common-bin smbclient winbind ctdb tdb-tools python3 python3-etcd etcd-server iproute2 util-linux procps)
+RUNTIME_PACKAGES=(samba samba-common-bin smbclient winbind ctdb tdb-tools python3 python3-etcd etcd-server iproute2 util-linux procps
+    apache2-bin vsftpd curl)
 
 package_missing() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" != installed ]

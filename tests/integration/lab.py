@@ -833,8 +833,12 @@ class Scenario(unittest.TestCase):
         return flavour_asked_for()
 
     @classmethod
+    def make_lab(cls):
+        return Lab(cls.node_count, cls.make_flavour())
+
+    @classmethod
     def setUpClass(cls):
-        cls.lab = Lab(cls.node_count, cls.make_flavour()).make()
+        cls.lab = cls.make_lab().make()
         cls.addClassCleanup(cls.lab.destroy)
         cls.lab.start()
 

@@ -4,7 +4,7 @@ import os
 import signal
 
 from lab import main, wait_for
-from samba_lab import SambaScenario
+from samba_lab import SHARE, SambaScenario
 from smb2_client import (DELETE, DELETE_ON_CLOSE, DIRECTORY, LEASE_H, LEASE_R, LEASE_W, LOCK_EXCLUSIVE, LOCK_SHARED, LOCK_FAIL,
                          OPEN, OPLOCK_BATCH, OPLOCK_II, READ, SHARE_NONE, WRITE, Refused)
 
@@ -48,6 +48,21 @@ class Coherence(SambaScenario):
         self.refused('LOCK_NOT_GRANTED', a.lock, mine, 25, 1)
         b.close(theirs)
         a.lock(mine, 0, 100)
+
+    def test_a_lock_is_seen_at_once_by_a_node_that_has_just_looked_at_the_locks(self):
+        # smbd keeps the list of a file's locks until brlock.tdb's sequence number changes. Without the kernel's locks,
+        # which all nodes of this lab share and which would hide a list that is too old.
+        self.nodes[0].samba(['net', 'conf', 'setparm', SHARE, 'posix locking', 'no'])
+        self.addCleanup(lambda: self.nodes[0].samba(['net', 'conf', 'delparm', SHARE, 'posix locking']))
+        a, b = self.connect(0), self.connect(1)
+        mine, theirs = (smb.create('looked-at', access=READ | WRITE) for smb in (a, b))
+        a.lock(mine, 500, 10)
+        for attempt in range(20):
+            for _ in range(3):
+                b.write(theirs, b'x', 12)
+            a.lock(mine, 10, 10)
+            self.refused('FILE_LOCK_CONFLICT', b.write, theirs, b'x', 12)
+            a.unlock(mine, 10, 10)
 
     def test_unlocking_a_range_that_is_locked_twice_ends_the_write_lock_first(self):
         a, b = self.connect(0), self.connect(1)

@@ -1,11 +1,15 @@
 #!/usr/bin/python3 -B
 """Debian's smbd, nmbd and winbindd on three nodes: they start, serve, reload and stop, and the administrator's tools see
 the whole cluster from any node."""
+import json
 import os
 import re
+import shutil
 import signal
+import subprocess
+import unittest
 
-from lab import PASSWORD, main, wait_for
+from lab import PASSWORD, asked_for_peer, main, wait_for
 from samba_lab import SERVICES, SHARE, USER, SambaScenario, samba_processes, start_services, stop_services
 from smb2_client import READ, SHARE_READ, WRITE
 
@@ -53,6 +57,36 @@ class Services(SambaScenario):
         self.nodes[1].samba(['smbcontrol', 'smbd', 'close-share', SHARE])
         wait_for(lambda: not re.search(r'^%s\s' % SHARE, self.nodes[0].samba(['smbstatus', '-S']).stdout, re.M),
                  'the share to be closed')
+
+    @unittest.skipIf(asked_for_peer(), 'tdbmesh only')
+    def test_samba_check_finds_nothing_wrong_here_and_names_what_is(self):
+        self.connect(0)
+        for node in self.nodes:
+            said = node.samba(['tdbmesh', 'samba', 'check'])
+            self.assertIn('0 error(s), 0 warning(s)', said.stdout)
+        first = self.nodes[0]
+        conf = first.read('/etc/samba/smb.conf')
+
+        def write(text):
+            with open(first.path('/etc/samba/smb.conf'), 'w') as out:
+                out.write(text)
+        self.addCleanup(write, conf)
+        write(conf.replace('backend = tdb2', 'backend = tdb').replace('clustering = yes', ''))
+        # a program of Samba's name that was started without the shim
+        shutil.copy('/bin/sleep', os.path.join(self.lab.work, 'shared', 'rpcd_stray'))
+        stray = first.popen(['/srv/rpcd_stray', '600'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(stray.wait)
+        os_pid, = wait_for(lambda: first.pids('rpcd_stray'), 'the stray process')
+        self.addCleanup(os.kill, os_pid, signal.SIGKILL)
+        said = first.samba(['tdbmesh', '--json', 'samba', 'check'], check=False)
+        self.assertEqual(said.returncode, 1)
+        found = json.loads(said.stdout)
+        wrong = {finding['subject']: finding for finding in found['findings'] if finding['level'] == 'error'}
+        self.assertEqual(set(wrong), {'smb.conf', 'idmap', 'shim'}, said.stdout)
+        self.assertIn('clustering = yes', wrong['smb.conf']['remedy'])
+        self.assertIn('tdb2', wrong['idmap']['remedy'])
+        self.assertIn('rpcd_stray', wrong['shim']['text'])
+        self.assertIn('LD_PRELOAD', wrong['shim']['remedy'])
 
     def test_registry_shares_changed_on_one_node_are_served_by_all(self):
         os.makedirs(os.path.join(self.lab.work, 'shared', 'share', 'below'), exist_ok=True)

@@ -1,9 +1,12 @@
 #!/usr/bin/python3 -B
 """Databases in CTDB's own files: what dbtool exports, Debian's tdbdump and `ctdb restoredb` read, and what `ctdb backupdb`
 and dbtool wrote, dbtool imports on all nodes."""
+import os
+import shutil
+import tempfile
 import unittest
 
-from lab import Scenario, asked_for_peer, main
+from lab import PASSWORD, Lab, RealCtdb, Scenario, asked_for_peer, main
 
 
 @unittest.skipIf(asked_for_peer(), 'dbtool speaks to tdbmesh only')
@@ -46,6 +49,51 @@ class Transfer(Scenario):
         self.nodes[2].run(['dbtool', 'import', '--replace', '/srv/theirs.backup'])
         self.assert_back(users)
 
+    def test_our_verbs_back_up_and_restore_a_persistent_database(self):
+        users = self.saved_and_lost(lambda: self.nodes[0].tool('backupdb', 'passdb.tdb', '/srv/verb.backup'))
+        dumped = self.nodes[2].tool('dumpdbbackup', '/srv/verb.backup').stdout
+        for user in users:
+            self.assertIn('USER_%s' % user, dumped)
+        said = self.nodes[1].tool('restoredb', '/srv/verb.backup').stdout
+        self.assertRegex(said, r'^Restoring database passdb.tdb from backup @ .*\nDatabase passdb.tdb restored\n$')
+        self.assert_back(users)
+
+    def test_our_verbs_and_those_of_ctdb_read_each_others_files(self):
+        users = self.saved_and_lost(lambda: self.nodes[0].samba(['ctdb', 'backupdb', 'passdb.tdb', '/srv/theirs-2.backup']))
+        self.nodes[2].tool('restoredb', '/srv/theirs-2.backup')
+        self.assert_back(users)
+        users = self.saved_and_lost(lambda: self.nodes[1].tool('backupdb', 'passdb.tdb', '/srv/ours-2.backup'))
+        self.nodes[2].samba(['ctdb', 'restoredb', '/srv/ours-2.backup'])
+        self.assert_back(users)
+
+    def test_our_verbs_back_up_and_restore_a_volatile_database_from_all_nodes(self):
+        first = self.nodes[0]
+        first.tool('attach', 'spread.tdb')
+        for node in self.nodes:
+            for number in range(5):
+                node.tool('writekey', 'spread.tdb', 'key%d-%d' % (node.number, number), 'value%d' % node.number)
+        first.tool('backupdb', 'spread.tdb', '/srv/spread.backup')
+        self.nodes[1].samba(['ctdb', 'wipedb', 'spread.tdb'])
+        self.assertIn('Dumped 0 records', first.tool('catdb', 'spread.tdb').stdout)
+        first.tool('writekey', 'spread.tdb', 'key0-0', 'changed since')
+        self.nodes[2].tool('restoredb', '/srv/spread.backup')
+        for node in self.nodes:
+            self.assertIn('Dumped 15 records', node.tool('catdb', 'spread.tdb').stdout)
+            for of in range(3):
+                self.assertIn('value%d' % of, node.tool('readkey', 'spread.tdb', 'key%d-0' % of).stdout)
+
+    def test_what_is_no_backup_is_refused_and_changes_nothing(self):
+        user, = self.fresh_users('kept', 1)
+        self.add_account(self.nodes[0], user)
+        self.nodes[0].tool('backupdb', 'passdb.tdb', '/srv/whole.backup')
+        self.nodes[0].run(['sh', '-c', 'head -c 300 /srv/whole.backup >/srv/cut.backup'])
+        for path in ('/srv/cut.backup', '/etc/passwd', '/nowhere'):
+            refused = self.nodes[1].tool('restoredb', path, 'passdb.tdb', check=False)
+            self.assertNotEqual(refused.returncode, 0, path)
+            self.assertIn(path, refused.stderr)
+        self.assertIn(user, self.accounts(self.nodes[2]))
+        self.assert_identical_databases()
+
     def test_ctdb_restores_a_volatile_database(self):
         first = self.nodes[0]
         first.tool('attach', 'restored.tdb')
@@ -55,6 +103,60 @@ class Transfer(Scenario):
         first.samba(['ctdb', 'restoredb', '/srv/volatile.backup', 'restored.tdb'])
         for node in self.nodes:
             self.assertIn('value', node.samba(['ctdb', 'readkey', 'restored.tdb', 'key']).stdout)
+
+
+@unittest.skipIf(asked_for_peer() or not os.path.exists('/usr/sbin/ctdbd'), "needs Debian's ctdbd beside tdbmesh")
+class FromRealCtdb(Scenario):
+    """The databases of a cluster of real ctdbd daemons that has been stopped, as an administrator would bring them over."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.files = tempfile.mkdtemp(prefix='tdbmesh-theirs.')
+        cls.addClassCleanup(shutil.rmtree, cls.files)
+        cls.theirs = {}
+        with Lab(2, RealCtdb()) as old:
+            old.start()
+            old.wait_all_ok()
+            users = ['moved%d' % number for number in range(8)]
+            old.add_unix_users(users + ['gone'])
+            for number, user in enumerate(users + ['gone']):
+                old.nodes[number % 2].samba(['pdbedit', '-a', '-t', '-u', user], input='%s\n%s\n' % (PASSWORD, PASSWORD))
+            old.nodes[1].samba(['pdbedit', '-x', '-u', 'gone'])
+            old.nodes[0].samba(['net', 'conf', 'addshare', 'kept', '/srv/share', 'writeable=y'])
+            old.nodes[1].samba(['net', 'idmap', 'restore'], input='GID 1500001 S-1-5-21-1-2-3-1\nUSER HWM 1100000\nGROUP HWM 1600000\n')
+            cls.theirs = {line.split(':')[0]: line.split(':')[3]
+                          for line in old.nodes[0].samba(['pdbedit', '-L', '-w']).stdout.splitlines()}
+            cls.sid = old.nodes[0].samba(['net', 'getlocalsid']).stdout
+            cls.names = old.databases(old.nodes[0])
+            old.nodes[0].run(['ctdb', 'backupdb', 'passdb.tdb', '/srv/passdb.backup'])
+            shutil.copy(os.path.join(old.work, 'shared', 'passdb.backup'), cls.files)
+            for node in old.nodes:
+                node.stop()
+            for name in cls.names:
+                shutil.copy(old.nodes[0].path('/var/lib/ctdb/persistent/%s.0' % name), cls.files)
+        super().setUpClass()
+        cls.lab.add_unix_users(users)
+
+    def test_all_persistent_databases_are_imported_and_mean_the_same(self):
+        self.assertIn('passdb.tdb', self.names)
+        self.assertIn('secrets.tdb', self.names)
+        self.assertIn('registry.tdb', self.names)
+        for name in sorted(os.listdir(self.files)):
+            shutil.copy(os.path.join(self.files, name), os.path.join(self.lab.work, 'shared'))
+        for name in self.names:
+            self.nodes[1].run(['dbtool', 'import', '/srv/%s.0' % name])
+        for node in self.nodes:
+            self.assertEqual(self.accounts(node), self.theirs)
+            self.assertNotIn('gone', self.accounts(node))
+            self.assertEqual(node.samba(['net', 'getlocalsid']).stdout, self.sid)
+            self.assertIn('[kept]', node.samba(['net', 'conf', 'list']).stdout)
+            self.assertIn('GID 1500001 S-1-5-21-1-2-3-1', node.samba(['net', 'idmap', 'dump']).stdout)
+        self.assert_identical_databases()
+        # and the backup that CTDB made of one of them gives it back
+        self.nodes[0].samba(['pdbedit', '-x', '-u', 'moved3'])
+        self.nodes[2].tool('restoredb', '/srv/passdb.backup')
+        for node in self.nodes:
+            self.assertEqual(self.accounts(node), self.theirs)
 
 
 if __name__ == '__main__':

@@ -148,7 +148,7 @@ void ControlCluster::start(Node& node) {
   const Instant now = node.local(world_);
   node.heart = std::make_unique<HeartbeatCore>(node.pnn, node.incarnation, peers, options_.timing, now);
   node.heart->set_test_hooks(options_.heartbeat_hooks);
-  node.lock = std::make_unique<recovery::ClusterLock>(node.pnn, options_.timing, true);
+  node.lock = std::make_unique<recovery::ClusterLock>(node.pnn, options_.timing, recovery::LockHelper{});
   node.plane = std::make_unique<ControlPlane>(config, std::move(state));
   node.plane->set_test_hooks(options_.plane_hooks);
   trace(node, "start");

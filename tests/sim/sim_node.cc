@@ -126,7 +126,7 @@ void SimNode::start() {
   }
   heart_ = std::make_unique<HeartbeatCore>(pnn_, incarnation_, peers, with.control.timing, local());
   heart_ticked_ = local();
-  lock_ = std::make_unique<recovery::ClusterLock>(pnn_, with.control.timing, true);
+  lock_ = std::make_unique<recovery::ClusterLock>(pnn_, with.control.timing, recovery::LockHelper{});
   lock_due_ = kNever;
   cluster_.network().process_started(pnn_, incarnation_, cluster_.settings().nodes);
   node_ = std::make_unique<Node>(with, static_cast<NodeEnvironment&>(*this), std::move(state));

@@ -1,4 +1,4 @@
-// Databases as a whole: getdbmap, getdbstatus, getdbseqnum, attach, setdbreadonly, wipedb, catdb, cattdb.
+// Databases as a whole: getdbmap, getdbstatus, getdbseqnum, attach, setdbreadonly, catdb, cattdb.
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -29,21 +29,6 @@ Outcome<> set_everywhere(Session& session, ControlOpcode opcode, DatabaseId id) 
   for (const auto& node : map->nodes) {
     if ((node.flags & (kFlagDisconnected | kFlagDeleted)) != 0) continue;
     if (auto done = session.ask(opcode, node.pnn, id_bytes(id)); !done) return passed_on(done);
-  }
-  return {};
-}
-
-// The same control on all active nodes at once; all must succeed.
-Outcome<> on_all(Session& session, const std::vector<std::uint32_t>& nodes, ControlOpcode opcode, BytesView data) {
-  const auto replies = session.client().control_many(opcode, nodes, data, session.timeout());
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (!replies[i]) {
-      return fail(fmt::format("Control {} failed to node {}: {}", ctdb::to_string(opcode), nodes[i], replies[i].error().context));
-    }
-    if (replies[i]->status != 0) {
-      return fail(fmt::format("Control {} failed on node {}, ret={} {}", ctdb::to_string(opcode), nodes[i],
-                              replies[i]->status, replies[i]->error));
-    }
   }
   return {};
 }
@@ -125,43 +110,6 @@ Outcome<int> run_setdbreadonly(Invocation& in) {
   if (!database) return passed_on(database);
   if (!database->is_volatile()) return fail("READONLY can be set only on volatile DB");
   if (auto done = set_everywhere(*in.session, ControlOpcode::SetDbReadonly, database->id); !done) return passed_on(done);
-  return 0;
-}
-
-Outcome<int> run_wipedb(Invocation& in) {
-  if (in.args.size() != 1) return wrong_usage(in, "wipedb");
-  Session& session = *in.session;
-  auto database = session.find_database(in.args[0]);
-  if (!database) return passed_on(database);
-  auto map = session.node_map();
-  if (!map) return passed_on(map);
-  auto leader = session.leader();
-  if (!leader) return passed_on(leader);
-  if (!*leader) return fail("No leader, so no database can be wiped: status -v says what the cluster waits for");
-  auto mode = session.request(ControlOpcode::GetRecmode, **leader);
-  if (!mode) return passed_on(mode);
-  if (mode->status != 0) return fail("The cluster is in recovery; try again when status shows mode NORMAL");
-  auto vnnmap = session.ask_for<ctdb::VnnMap>(ControlOpcode::GetVnnMap, **leader);
-  if (!vnnmap) return passed_on(vnnmap);
-
-  std::vector<std::uint32_t> active;
-  for (const auto& node : map->nodes) {
-    if ((node.flags & kFlagsInactive) == 0) active.push_back(number(node.pnn));
-  }
-  const Bytes id = id_bytes(database->id);
-  const Bytes transaction = ctdb::encode(ctdb::TransactionDatabase{database->id, vnnmap->generation});
-  // From the freeze on, whatever happens must end in a thaw; a recovery thaws everything.
-  Outcome<> done = on_all(session, active, ControlOpcode::DbFreeze, id);
-  if (done) done = on_all(session, active, ControlOpcode::DbTransactionStart, transaction);
-  if (done) done = on_all(session, active, ControlOpcode::WipeDatabase, transaction);
-  if (done) done = on_all(session, active, ControlOpcode::DbSetHealthy, id);
-  if (done) done = on_all(session, active, ControlOpcode::DbTransactionCommit, transaction);
-  if (done) done = on_all(session, active, ControlOpcode::DbThaw, id);
-  if (!done) {
-    (void)session.request(ControlOpcode::SetRecmode, session.own(), ctdb::encode_u32(1));
-    return passed_on(done);
-  }
-  in.console.show(fmt::format("Database {} wiped\n", database->name), {{"wiped", database->name}});
   return 0;
 }
 

@@ -10,14 +10,8 @@
 #include "tools/ctl/verbs.h"
 
 namespace tdbmesh::ctl {
-namespace {
 
-using ctdb::ControlOpcode;
-
-constexpr Duration kPollEvery = std::chrono::milliseconds(50);
-
-// Has the leader assign the public addresses anew, and waits until it has. Repeats the question for as long as
-// the command may run: a leader that has just changed may not have heard it.
+// Repeats the question for as long as the command may run: a leader that has just changed may not have heard it.
 Outcome<> reallocate_addresses(Session& session) {
   const Srvid answers = session.temporary_srvid();
   if (auto done = session.client().register_srvid(answers, session.timeout()); !done) {
@@ -47,6 +41,12 @@ Outcome<> reallocate_addresses(Session& session) {
   }
   return {};
 }
+
+namespace {
+
+using ctdb::ControlOpcode;
+
+constexpr Duration kPollEvery = std::chrono::milliseconds(50);
 
 // Sends `opcode` and waits until `flag` of the node of the command is as wanted in the node map.
 Outcome<int> change_flag(Session& session, ControlOpcode opcode, BytesView data, NodeFlags flag, bool wanted,

@@ -77,15 +77,33 @@ Outcome<int> run_dbstatistics(Invocation& in);
 Outcome<int> run_ip(Invocation& in);
 Outcome<int> run_ipinfo(Invocation& in);
 Outcome<int> run_ifaces(Invocation& in);
+// cmd_move_addresses.cc
+Outcome<int> run_moveip(Invocation& in);
+Outcome<int> run_addip(Invocation& in);
+Outcome<int> run_delip(Invocation& in);
+Outcome<int> run_reloadips(Invocation& in);
+Outcome<int> run_setifacelink(Invocation& in);
+Outcome<int> run_gratarp(Invocation& in);
+// cmd_tickles.cc
+Outcome<int> run_addtickle(Invocation& in);
+Outcome<int> run_deltickle(Invocation& in);
+Outcome<int> run_gettickles(Invocation& in);
+Outcome<int> run_tickle(Invocation& in);
 // cmd_databases.cc
 Outcome<int> run_getdbmap(Invocation& in);
 Outcome<int> run_getdbstatus(Invocation& in);
 Outcome<int> run_getdbseqnum(Invocation& in);
 Outcome<int> run_attach(Invocation& in);
 Outcome<int> run_setdbreadonly(Invocation& in);
-Outcome<int> run_wipedb(Invocation& in);
 Outcome<int> run_catdb(Invocation& in);
 Outcome<int> run_cattdb(Invocation& in);
+// cmd_backup.cc
+Outcome<int> run_backupdb(Invocation& in);
+Outcome<int> run_restoredb(Invocation& in);
+Outcome<int> run_dumpdbbackup(Invocation& in);
+Outcome<int> run_wipedb(Invocation& in);
+// cmd_samba.cc
+Outcome<int> run_samba(Invocation& in);
 // cmd_records.cc
 Outcome<int> run_pfetch(Invocation& in);
 Outcome<int> run_pstore(Invocation& in);
@@ -104,5 +122,7 @@ Outcome<int> run_unban(Invocation& in);
 Outcome<int> run_shutdown(Invocation& in);
 Outcome<int> run_recover(Invocation& in);
 Outcome<int> run_ipreallocate(Invocation& in);
+// Has the leader assign the public addresses anew, and waits until it has.
+Outcome<> reallocate_addresses(Session& session);
 
 }  // namespace tdbmesh::ctl

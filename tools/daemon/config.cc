@@ -210,6 +210,27 @@ Result<std::vector<ConfiguredNode>> parse_nodes(std::string_view text, const std
   return nodes;
 }
 
+Result<std::map<ctdb::SockAddr, Pnn>> parse_home_nodes(std::string_view text, const std::string& origin) {
+  std::map<ctdb::SockAddr, Pnn> homes;
+  auto read = each_line(text, [&](std::string_view line, int number) -> Result<> {
+    if (line.empty() || line.front() == '#') return {};
+    const auto blank = line.find_first_of(kBlank);
+    const auto address = ctdb::parse_address(line.substr(0, blank));
+    const std::string_view rest = blank == std::string_view::npos ? std::string_view{} : trimmed(line.substr(blank));
+    std::uint32_t pnn = 0;
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), pnn);
+    if (!address || rest.empty() || error != std::errc() || end != rest.data() + rest.size()) {
+      return at_line(origin, number, fmt::format("'{}' is not ADDRESS PNN", line));
+    }
+    if (!homes.emplace(*address, Pnn{pnn}).second) {
+      return at_line(origin, number, fmt::format("{} has a home already", ctdb::to_string(*address)));
+    }
+    return {};
+  });
+  if (!read) return tl::unexpected(read.error());
+  return homes;
+}
+
 Result<std::vector<ConfiguredAddress>> parse_public_addresses(std::string_view text, const std::string& origin) {
   std::vector<ConfiguredAddress> addresses;
   std::map<ctdb::SockAddr, int> seen;
@@ -286,6 +307,23 @@ Result<ctdb::Tunables> parse_tunables(std::string_view text, const std::string& 
   return tunables;
 }
 
+Result<std::vector<ConfiguredAddress>> read_public_addresses(const ConfigPaths& paths,
+                                                             const std::vector<ConfiguredNode>& nodes) {
+  const auto file = read_first(paths.config_dir, {"public_addresses"});
+  if (!file) return tl::unexpected(file.error());
+  if (!*file) return std::vector<ConfiguredAddress>{};
+  auto addresses = parse_public_addresses((*file)->text, (*file)->path);
+  if (!addresses) return addresses;
+  for (const ConfiguredAddress& address : *addresses) {
+    for (const ConfiguredNode& node : nodes) {
+      if (node.deleted || !ctdb::same_host(node.address, address.address)) continue;
+      return failure(Fault::Malformed, fmt::format("{}: {} is the address of a node", (*file)->path,
+                                                   ctdb::to_string(address.address)));
+    }
+  }
+  return addresses;
+}
+
 Result<Config> load_config(const ConfigPaths& paths, const IsLocal& is_local) {
   Config config;
   config.paths = paths;
@@ -321,19 +359,15 @@ Result<Config> load_config(const ConfigPaths& paths, const IsLocal& is_local) {
     return tl::unexpected(self.error());
   }
 
-  const auto addresses = read_first(paths.config_dir, {"public_addresses"});
+  auto addresses = read_public_addresses(paths, config.nodes);
   if (!addresses) return tl::unexpected(addresses.error());
-  if (*addresses) {
-    auto parsed = parse_public_addresses((*addresses)->text, (*addresses)->path);
+  config.public_addresses = std::move(*addresses);
+  const auto homes = read_first(paths.config_dir, {"home_nodes"});
+  if (!homes) return tl::unexpected(homes.error());
+  if (*homes) {
+    auto parsed = parse_home_nodes((*homes)->text, (*homes)->path);
     if (!parsed) return tl::unexpected(parsed.error());
-    config.public_addresses = std::move(*parsed);
-  }
-  for (const ConfiguredAddress& address : config.public_addresses) {
-    for (const ConfiguredNode& node : config.nodes) {
-      if (node.deleted || !ctdb::same_host(node.address, address.address)) continue;
-      return failure(Fault::Malformed, fmt::format("{}: {} is the address of a node", (*addresses)->path,
-                                                   ctdb::to_string(address.address)));
-    }
+    config.home_nodes = std::move(*parsed);
   }
 
   const auto tunables = read_first(paths.config_dir, {"tunables", "ctdb.tunables"});

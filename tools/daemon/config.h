@@ -5,6 +5,7 @@
 //   nodes               one address per line; the pnn is the line; '#' in front keeps the number of a node
 //                       that is gone (so every line that begins with '#' counts)
 //   public_addresses    ADDRESS/BITS INTERFACE[,INTERFACE...]; may be missing
+//   home_nodes          ADDRESS PNN: where an address goes whenever that node can host it; may be missing
 //   tunables            NAME=VALUE; or ctdb.tunables; may be missing
 //   cluster.key         see transport/cluster_key.h; must exist unless all nodes are on loopback addresses or
 //                       tdbmesh.conf says [transport] security = none
@@ -94,6 +95,7 @@ struct Config {
   Pnn self{0};                        // which of them this machine is
   std::string address;                // and its address
   std::vector<ConfiguredAddress> public_addresses;
+  std::map<ctdb::SockAddr, Pnn> home_nodes;
   ctdb::Tunables tunables;
 
   std::vector<std::string> notices;
@@ -111,6 +113,10 @@ using IsLocal = std::function<bool(const std::string& address)>;
 [[nodiscard]] Result<std::vector<ConfiguredNode>> parse_nodes(std::string_view text, const std::string& origin);
 [[nodiscard]] Result<std::vector<ConfiguredAddress>> parse_public_addresses(std::string_view text,
                                                                             const std::string& origin);
+[[nodiscard]] Result<std::map<ctdb::SockAddr, Pnn>> parse_home_nodes(std::string_view text, const std::string& origin);
+// The public_addresses file as it is now; empty if there is none. For `reloadips`.
+[[nodiscard]] Result<std::vector<ConfiguredAddress>> read_public_addresses(const ConfigPaths& paths,
+                                                                           const std::vector<ConfiguredNode>& nodes);
 [[nodiscard]] Result<ctdb::Tunables> parse_tunables(std::string_view text, const std::string& origin,
                                                     std::vector<std::string>& notices);
 // Applies the options of tdbmesh.conf (`ours`) or ctdb.conf to `config`. Returns `node address`, or empty.

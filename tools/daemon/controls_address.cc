@@ -91,6 +91,10 @@ void add_public_ip(NodeParts& node, const ControlRequest& request) {
       info->mask_bits > most) {
     return node.services.reply(request.reply, -1, {}, "give ADDRESS/BITS and an interface");
   }
+  const auto there = [&](const std::string& name) { return node.env.interface_exists(name); };
+  if (!std::all_of(names.begin(), names.end(), there)) {
+    return node.services.reply(request.reply, -1, {}, fmt::format("there is no interface {} here", info->ifaces));
+  }
   auto all = node.addresses.holder().configured();
   if (all.size() >= ipfailover::kMaxPublicAddresses) return node.services.reply(request.reply, -1, {}, "too many addresses");
   if (node.addresses.holder().find(info->address) == nullptr) {
@@ -152,7 +156,11 @@ void tcp_client_passed(NodeParts& node, const ControlRequest& request) {
 // From the operator (addtickle, deltickle) they go on to the other nodes; from another node they end here.
 void tcp_add(NodeParts& node, const ControlRequest& request) {
   const auto c = ctdb::decode<ctdb::Connection>(request.data);
-  if (c) node.addresses.add_tickle(*c, request.client != ClientId{});
+  const bool operator_says = request.client != ClientId{};
+  if (c && operator_says && node.addresses.holder().find(c->server) == nullptr) {
+    return node.services.reply(request.reply, -1, {}, ctdb::to_string(c->server) + " is no public address of this node");
+  }
+  if (c) node.addresses.add_tickle(*c, operator_says);
   node.services.reply(request.reply, c ? 0 : -1);
 }
 void tcp_remove(NodeParts& node, const ControlRequest& request) {

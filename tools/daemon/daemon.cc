@@ -1,6 +1,7 @@
 #include "tools/daemon/daemon.h"
 
 #include <fmt/format.h>
+#include <net/if.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -84,6 +85,8 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
     return Instant{std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(gate_->open_until()))};
   }
   Result<NodesFile> read_nodes_file() override { return setup_.read_nodes_file(); }
+  Result<std::vector<ConfiguredAddress>> read_public_addresses() override { return setup_.read_public_addresses(); }
+  bool interface_exists(const std::string& name) const override { return ::if_nametoindex(name.c_str()) != 0; }
   void set_peers(const std::vector<PeerAddress>& peers) override {
     if (peers == setup_.peers) return;
     setup_.peers = peers;
@@ -91,6 +94,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
     loop_->defer([this] {
       mesh_->set_peers(setup_.peers);
       heartbeats_->set_peers(setup_.peers, loop_->now());
+      if (addresses_) addresses_->set_peers(setup_.peers);
     });
   }
   void peer_lost(Pnn peer) override { mesh_->reset_peer(peer); }

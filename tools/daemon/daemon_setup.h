@@ -34,6 +34,7 @@ struct DaemonSetup {
   std::string persistent_dir;
 
   std::function<Result<NodesFile>()> read_nodes_file;
+  std::function<Result<std::vector<ConfiguredAddress>>()> read_public_addresses;
   ScriptRunner::Settings scripts;
   std::string notify_script;  // called with one word; need not be there
   std::string eventd_path;

@@ -350,9 +350,20 @@ void Node::database_opened(Databases::Attached& attached) {
 // ---- results ----
 
 void Node::on_persisted(std::uint64_t ticket) {
-  recovery::Actions actions;
-  control_.on_persisted(ticket, now_, actions);
-  run(std::move(actions));
+  persisted_.push_back(ticket);
+  report_persisted();
+}
+
+// A node that is left out and answers PREPARE says by it that its addresses are gone: nobody waits for its lease then. So
+// nothing is answered while the kernel may still have them. If that lasts the leader goes on without the answer, and waits.
+void Node::report_persisted() {
+  while (!persisted_.empty() && !addresses_.holder().dropping()) {
+    const std::uint64_t ticket = persisted_.front();
+    persisted_.pop_front();
+    recovery::Actions actions;
+    control_.on_persisted(ticket, now_, actions);
+    run(std::move(actions));
+  }
   report_durable();
 }
 
@@ -379,7 +390,10 @@ void Node::on_lock(const recovery::LockStatus& status) {
   run(std::move(actions));
 }
 
-void Node::on_kernel(const ipfailover::KernelEvent& event) { addresses_.on_kernel(event); }
+void Node::on_kernel(const ipfailover::KernelEvent& event) {
+  addresses_.on_kernel(event);
+  report_persisted();
+}
 
 void Node::leave_out(Pnn pnn, const std::string& reason) {
   env_.log(LogLevel::Warning, fmt::format("node {} is left out: {}", to_string(pnn), reason));

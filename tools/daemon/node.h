@@ -127,6 +127,7 @@ class Node final : public LinkListener, private NodeServices {
   // node_actions.cc: what the cores ask for
   void carry_out(recovery::Action& action);
   void install(const View& view);
+  void report_persisted();
   void report_durable();
   void report_copies_if_quiet();
   void report_dropped_if_empty();
@@ -189,6 +190,7 @@ class Node final : public LinkListener, private NodeServices {
   std::vector<Generation> copies_asked_;        // AskCopies that wait until no write is under way
   std::vector<std::uint64_t> drops_asked_;      // DropVolatile that wait until all is empty
   std::map<DatabaseId, Generation> settling_;
+  std::deque<std::uint64_t> persisted_;         // wait until dropped addresses are out of the kernel
   std::deque<std::pair<std::uint64_t, Result<void>>> durable_;  // wait until the installed view is durable
 
   std::map<std::uint64_t, EventDone> event_runs_;  // by ticket

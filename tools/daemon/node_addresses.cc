@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "db/base/match.h"
+#include "ipfailover/decision_log.h"
 #include "transport/ctdb_controls.h"
 #include "transport/ctdb_payloads.h"
 
@@ -14,7 +15,8 @@ using namespace ipfailover;
 
 namespace {
 
-constexpr std::size_t kHistory = 200;
+constexpr std::size_t kMaxTakeoverRuns = 100;
+constexpr Duration kTakeoverRunPatience = seconds(10);  // `ctdb` asks again after its time limit, 10 s unless told
 
 std::vector<PublicAddress> public_addresses(const NodeConfig& config) {
   std::vector<PublicAddress> all;
@@ -59,6 +61,8 @@ void NodeAddresses::prepare(const View&) {
 
 void NodeAddresses::install(const View& view) {
   fail_moves("the cluster changed in between: try again");
+  for (const auto& [token, unfinished] : runs_) runs_to_begin_.push_back(unfinished);
+  runs_.clear();
   if (view.leader == config_.self()) {
     assigner_.begin(view);
   } else {
@@ -66,6 +70,7 @@ void NodeAddresses::install(const View& view) {
   }
   HolderActions out;
   holder_.set_no_takeover(tunables_[ctdb::Tunable::NoIPTakeover] != 0, out);
+  holder_.set_flags(control_.own_flags(), out);
   out.clear();  // install() reports all of it
   holder_.install(view.generation, out);
   run(std::move(out));
@@ -81,6 +86,7 @@ void NodeAddresses::installed_by_all(Generation generation) {
   AssignerActions out;
   assigner_.all_installed(generation, services_.now(), out);
   run(std::move(out));
+  begin_takeover_runs();
 }
 
 void NodeAddresses::lost_leader() { assigner_.stop(); }
@@ -128,6 +134,7 @@ void NodeAddresses::end_turn() {
     }
     HolderActions out;
     holder_.set_no_takeover(tunables_[ctdb::Tunable::NoIPTakeover] != 0, out);
+    holder_.set_flags(control_.own_flags(), out);
     if (holder_.next_wake() <= services_.now()) holder_.tick(services_.now(), out);
     run(std::move(out));
     look_at_leaving();
@@ -148,8 +155,6 @@ Instant NodeAddresses::next_wake() const {
 void NodeAddresses::update_assigner() {
   const View* view = control_.installed_view();
   if (view == nullptr || view->leader != config_.self()) return;
-  std::map<Pnn, NodeFlags> flags;
-  for (const Member& m : view->members) flags[m.pnn] = control_.flags_of(m.pnn);
   AssignerSettings settings;
   settings.policy = policy_of_tunable(tunables_[ctdb::Tunable::IPAllocAlgorithm]);
   settings.no_failback = tunables_[ctdb::Tunable::NoIPFailback] != 0;
@@ -157,7 +162,7 @@ void NodeAddresses::update_assigner() {
   settings.configured_nodes = config_.nodes.size();
   for (const auto& [address, home] : config_.home_nodes) settings.homes[address] = home;
   AssignerActions out;
-  assigner_.update(flags, settings, services_.now(), out);
+  assigner_.update(settings, services_.now(), out);
   run(std::move(out));
 }
 
@@ -172,11 +177,11 @@ void NodeAddresses::run(HolderActions actions) {
                    },
                    [&](KernelConfigure& a) { kernel_->configure(a.addresses); },
                    [&](KernelTake& a) {
-                     note(fmt::format("taking {} on {}", ctdb::to_string(a.address), a.interface), false);
+                     env_.log(LogLevel::Notice, fmt::format("addresses: taking {} on {}", ctdb::to_string(a.address), a.interface));
                      kernel_->take({a.ticket, a.address, a.prefix, a.interface, env_.gate_until()});
                    },
                    [&](KernelRelease& a) {
-                     note(fmt::format("releasing {}", ctdb::to_string(a.address)), false);
+                     env_.log(LogLevel::Notice, fmt::format("addresses: releasing {}", ctdb::to_string(a.address)));
                      kernel_->release(a.ticket, a.address);
                    },
                    [&](KernelDropAll& a) { kernel_->drop_all(a.ticket); },
@@ -187,7 +192,9 @@ void NodeAddresses::run(HolderActions actions) {
                        services_.deliver(ctdb::kSrvidIpreallocated, {});
                      });
                    },
-                   [&](HolderLog& a) { note(std::move(a.text), a.warning); },
+                   [&](HolderLog& a) {
+                     env_.log(a.warning ? LogLevel::Warning : LogLevel::Notice, "addresses: " + a.text);
+                   },
                },
                action);
   }
@@ -198,20 +205,25 @@ void NodeAddresses::run(AssignerActions actions) {
   for (AssignerAction& action : actions) {
     std::visit(Match{
                    [&](SendTakeover& a) {
-                     if (std::holds_alternative<TakeAddress>(a.message) || std::holds_alternative<ReleaseAddress>(a.message)) {
-                       note(fmt::format("to node {}: {}", to_string(a.to), describe(a.message)), false);
-                     }
                      send(a.to, a.message);
                    },
                    [&](LeaveOut& a) { services_.leave_out(a.pnn, a.reason); },
                    [&](RunEnded& a) {
                      const auto at = runs_.find(a.token);
                      if (at == runs_.end()) return;
-                     const auto done = std::move(at->second);
+                     const ctdb::SrvidMessage asked = at->second.asked;
                      runs_.erase(at);
-                     done(static_cast<std::int32_t>(number(config_.self())));
+                     if (asked.srvid == Srvid{}) return;
+                     services_.send_message(asked.pnn, asked.srvid,
+                                            ctdb::encode_i32(static_cast<std::int32_t>(number(config_.self()))));
                    },
-                   [&](AssignerLog& a) { note(std::move(a.text), a.warning); },
+                   [&](AssignerLog& a) {
+                     env_.log(a.warning ? LogLevel::Warning : LogLevel::Notice, "addresses: " + a.text);
+                   },
+                   [&](AssignerDecision& a) {
+                     const Pnn before = holder_.host_of(a.address);
+                     note(a.address, before == kNoPnn ? a.text : fmt::format("{} (so far: node {})", a.text, to_string(before)));
+                   },
                },
                action);
   }
@@ -264,10 +276,10 @@ void NodeAddresses::hosted(const Hosted& what) {
   const Address& address = what.what.address;
   const std::string text = ctdb::to_string(address);
   if (!what.before.empty()) {
-    note(fmt::format("{} moved from {} to {}", text, what.before, what.interface), false);
+    note(address, fmt::format("moved from {} to {} here", what.before, what.interface));
     return services_.run_event(update_ip_event(what.before, what.interface, text, what.what.prefix), nullptr);
   }
-  note(fmt::format("{} stands on {}", text, what.interface), false);
+  note(address, fmt::format("stands on {} here", what.interface));
   // Those connections ended with their server; its clients must learn it. Then they are history.
   const std::vector<ctdb::Connection> connections = tickles_.of(address);
   if (!connections.empty()) {
@@ -284,17 +296,17 @@ void NodeAddresses::hosted(const Hosted& what) {
 
 void NodeAddresses::unhosted(const Unhosted& what) {
   const std::string text = ctdb::to_string(what.what.address);
-  note(fmt::format("{} is gone from {}", text, what.interface), false);
+  note(what.what.address, fmt::format("is gone from {} here", what.interface));
   // CTDB tells its clients after the script. The address is off the kernel and its connections are destroyed already:
   // the sooner smbd knows, the better.
   services_.deliver(ctdb::kSrvidReleaseIp, ctdb::encode_text(text));
   services_.run_event(release_ip_event(what.interface, text, what.what.prefix), nullptr);
 }
 
-void NodeAddresses::note(std::string text, bool warning) {
-  env_.log(warning ? LogLevel::Warning : LogLevel::Notice, "addresses: " + text);
-  history_.push_back({env_.wall_clock(), std::move(text)});
-  if (history_.size() > kHistory) history_.pop_front();
+void NodeAddresses::note(const Address& address, const std::string& text) {
+  const std::string name = ctdb::to_string(address);
+  env_.log(LogLevel::Notice, fmt::format("addresses: {} {}", name, text));
+  services_.note(DecisionLog::ip(name), text);
 }
 
 // ---- leaving --------------------------------------------------------------------------------------------------------
@@ -358,20 +370,24 @@ void NodeAddresses::move(const Address& address, Pnn to, const ReplyTo& reply) {
 void NodeAddresses::fail_moves(const std::string& why) {
   const auto moves = std::exchange(moves_, {});
   for (const auto& [id, reply] : moves) services_.reply(reply, -1, {}, why);
-  const auto runs = std::exchange(runs_, {});
-  for (const auto& [token, done] : runs) done(-1);
 }
 
-bool NodeAddresses::reallocate(std::function<void(std::int32_t)> done) {
-  const std::uint64_t token = ++last_id_;
-  runs_[token] = std::move(done);
-  AssignerActions out;
-  if (!assigner_.start_run(token, services_.now(), out)) {
-    runs_.erase(token);
-    return false;
+void NodeAddresses::takeover_run(const ctdb::SrvidMessage& asked) {
+  if (runs_to_begin_.size() == kMaxTakeoverRuns) runs_to_begin_.pop_front();
+  runs_to_begin_.push_back({asked, services_.now() + kTakeoverRunPatience});
+  begin_takeover_runs();
+}
+
+void NodeAddresses::begin_takeover_runs() {
+  while (!runs_to_begin_.empty()) {
+    const TakeoverRun next = runs_to_begin_.front();
+    const bool awaited = next.until > services_.now();
+    AssignerActions out;
+    if (awaited && !assigner_.start_run(++last_id_, services_.now(), out)) return;  // does not lead, or not yet
+    runs_to_begin_.pop_front();
+    if (awaited) runs_[last_id_] = next;
+    run(std::move(out));
   }
-  run(std::move(out));
-  return true;
 }
 
 void NodeAddresses::reconfigure(std::vector<PublicAddress> addresses) {

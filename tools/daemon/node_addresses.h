@@ -56,8 +56,9 @@ class NodeAddresses {
   [[nodiscard]] Pnn host_of(const ipfailover::Address& address) const;
   // `moveip` to this or another node; the reply follows when it stands there, or cannot.
   void move(const ipfailover::Address& address, Pnn to, const ReplyTo& reply);
-  // `ipreallocate`: `done` with the leader's pnn when all is settled. False: this node does not lead, nothing happens.
-  bool reallocate(std::function<void(std::int32_t)> done);
+  // TAKEOVER_RUN, which every node hears and the leader answers with its pnn when all is settled. Kept for as long as
+  // the tool waits: `stop` of the leader asks while the next one is still being found.
+  void takeover_run(const ctdb::SrvidMessage& asked);
   void reconfigure(std::vector<ipfailover::PublicAddress> addresses);
   bool set_link(const std::string& interface, bool up);
   bool announce(const ipfailover::Address& address, const std::string& interface);  // false: no kernel here
@@ -67,13 +68,6 @@ class NodeAddresses {
   void add_tickle(const ctdb::Connection& connection, bool tell_others);
   void remove_tickle(const ctdb::Connection& connection, bool tell_others);
   void replace_tickles(const ctdb::TickleList& list);
-  // What happened to addresses here and, on the leader, everywhere; the newest last, at most 200.
-  struct Decision {
-    double when = 0;  // wall clock
-    std::string text;
-  };
-  [[nodiscard]] const std::deque<Decision>& history() const { return history_; }
-
   ipfailover::AddressHolder& holder_for_tests() { return holder_; }
   ipfailover::AddressAssigner& assigner_for_tests() { return assigner_; }
 
@@ -88,9 +82,11 @@ class NodeAddresses {
   void update_assigner();
   void look_at_leaving();
   void push_tickles();
-  void note(std::string text, bool warning);
+  // To the log, and for `tdbmesh why ip` with the address left out.
+  void note(const ipfailover::Address& address, const std::string& text);
   void tell_connection(ctdb::ControlOpcode opcode, const ctdb::Connection& connection);
   void fail_moves(const std::string& why);
+  void begin_takeover_runs();
 
   const NodeConfig& config_;
   NodeEnvironment& env_;
@@ -117,9 +113,13 @@ class NodeAddresses {
   Instant leave_by_ = kNever;
   bool dropped_to_leave_ = false;
   std::map<std::uint64_t, ReplyTo> moves_;
-  std::map<std::uint64_t, std::function<void(std::int32_t)>> runs_;
+  struct TakeoverRun {
+    ctdb::SrvidMessage asked;
+    Instant until{};  // nobody waits for the answer after
+  };
+  std::deque<TakeoverRun> runs_to_begin_;
+  std::map<std::uint64_t, TakeoverRun> runs_;  // this node leads and is at it
   std::uint64_t last_id_ = 0;
-  std::deque<Decision> history_;
 };
 
 }  // namespace tdbmesh

@@ -82,8 +82,11 @@ void Node::handle_call(ClientId client, const ctdb::Header& header, ctdb::ReqCal
   calls_.emplace(id, OpenCall{client, header, call.callid, call.database, now_});
   statistics_.pending_calls = static_cast<std::uint32_t>(calls_.size());
   // The caller of NULL looks at the record in the local store afterwards, so it must come here, even where a
-  // read-only copy would do; a FETCH only wants the value.
-  const record::Kind kind = call.callid == Null ? record::Kind::Write : record::Kind::Read;
+  // read-only copy would do; a FETCH only wants the value. Unless the database counts its changes: then Samba keeps
+  // the value for as long as this node's count stays (brlock.tdb), and only an owner's count rises when a record that
+  // it has is about to change elsewhere. A copy would leave smbd blind to new locks until the next SeqnumInterval.
+  const bool counted = database->seqnum_enabled();
+  const record::Kind kind = call.callid == Null || counted ? record::Kind::Write : record::Kind::Read;
   run(records_.client_call(call.database, id, call.key, kind, now_));
 }
 
@@ -129,11 +132,7 @@ void Node::deliver(Srvid srvid, BytesView data) {
 // Messages that the daemon itself listens for. True: no client gets it.
 bool Node::handle_daemon_message(Srvid srvid, BytesView data) {
   if (srvid == ctdb::kSrvidTakeoverRun) {
-    // Only the leader answers, when nothing is on its way any more. While it cannot, the tool asks again.
-    const auto asked = ctdb::decode<ctdb::SrvidMessage>(data);
-    if (asked && control_.leading()) {
-      (void)addresses_.reallocate([this, to = *asked](std::int32_t result) { answer_on_srvid(to.pnn, to.srvid, result); });
-    }
+    if (const auto asked = ctdb::decode<ctdb::SrvidMessage>(data)) addresses_.takeover_run(*asked);
     return true;
   }
   if (srvid == ctdb::kSrvidDisableTakeoverRuns || srvid == ctdb::kSrvidDisableRecoveries) {

@@ -64,6 +64,7 @@ class NodeEnvironment {
   [[nodiscard]] virtual Result<std::vector<ConfiguredAddress>> read_public_addresses() {
     return failure(Fault::Refused, "this process has no public_addresses file");
   }
+  [[nodiscard]] virtual bool interface_exists(const std::string&) const { return true; }
 
   // Hold the cluster lock with this record in its register; Node::on_lock follows each change.
   virtual void try_cluster_lock(const recovery::LockRecord& record) = 0;

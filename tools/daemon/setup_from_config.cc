@@ -97,6 +97,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
 
   setup.node.nodes = config.nodes;
   setup.node.public_addresses = config.public_addresses;
+  setup.node.home_nodes = config.home_nodes;
   setup.node.tunables = config.tunables;
   setup.node.tdb_mutexes = config.tdb_mutexes;
   setup.node.cluster_lock = config.cluster_lock;
@@ -127,6 +128,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   setup.persistent_dir = config.persistent_dir;
   setup.log = [&log](LogLevel level, const std::string& text) { log.write(level, text); };
   setup.read_nodes_file = [config] { return read_nodes_file(config); };
+  setup.read_public_addresses = [config] { return read_public_addresses(config.paths, config.nodes); };
   setup.set_debug_level = [&log](std::int32_t level) { log.set_debug_level(level); };
   setup.reopen_log = [&log] {
     if (const Result<void> reopened = log.reopen(); !reopened) log.write(LogLevel::Error, reopened.error().context);

@@ -43,6 +43,7 @@ Outcome<TransferFile> read_file(const std::string& path) {
   }
   file = decode_backup(bytes);
   if (!file) return fail(fmt::format("{}: {}", path, file.error().context));
+  if (file->is_volatile) return fail(file->name + " is volatile: its records mean nothing to another cluster");
   return std::move(*file);
 }
 
@@ -120,7 +121,7 @@ Outcome<int> run_export(Command& c, const DatabaseInfo& database) {
   if (!c.arguments.format.empty() && c.arguments.format != "tdb" && c.arguments.format != "backup") {
     return fail(fmt::format("--format {} is not known; tdb or backup", c.arguments.format));
   }
-  TransferFile file{database.name, database.kind == DatabaseKind::Replicated, std::time(nullptr), {}};
+  TransferFile file{database.name, database.kind == DatabaseKind::Replicated, std::time(nullptr), {}, false};
   auto read = c.source.for_each(database, [&](BytesView key, const RecordHeader& header, BytesView value) {
     file.entries.push_back({0, Bytes(key), header, Bytes(value)});
   });

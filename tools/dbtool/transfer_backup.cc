@@ -38,9 +38,7 @@ Result<TransferFile> decode_backup(BytesView bytes) {
   const BytesView name = in.get_bytes(kNameSize);
   file.name = name.substr(0, name.find('\0'));
   file.replicated = (flags & ctdb::kDatabaseReplicated) != 0;
-  if ((flags & (ctdb::kDatabasePersistent | ctdb::kDatabaseReplicated)) == 0) {
-    return failure(Fault::Refused, file.name + " is volatile: its records mean nothing to another cluster");
-  }
+  file.is_volatile = (flags & (ctdb::kDatabasePersistent | ctdb::kDatabaseReplicated)) == 0;
   for (std::uint64_t i = 0; i < buffers; ++i) {
     const auto id = in.get<std::uint32_t>();  // whatever was in CTDB's memory; not used
     const auto count = in.get<std::uint32_t>();
@@ -77,7 +75,7 @@ Bytes encode_backup(const TransferFile& file) {
   }
   close_buffer();
   const std::string name = file.name.substr(0, kNameSize - 1);
-  const std::uint64_t flags = file.replicated ? ctdb::kDatabaseReplicated : ctdb::kDatabasePersistent;
+  const std::uint64_t flags = file.is_volatile ? 0 : file.replicated ? ctdb::kDatabaseReplicated : ctdb::kDatabasePersistent;
   ByteWriter head;
   head.put(kVersion).put(file.time).put(flags).put(buffers).put(std::uint64_t{file.entries.size()});
   head.put_bytes(name).put_zeros(kNameSize - name.size());

@@ -16,10 +16,10 @@ struct TransferFile {
   bool replicated = false;  // else persistent
   std::int64_t time = 0;    // of the backup, seconds since 1970; 0: unknown
   std::vector<RecordEntry> entries;
+  bool is_volatile = false;  // only `tdbmesh backupdb` and `restoredb` take these
 };
 
-// The backup format of CTDB 4.x, version 3. Malformed says what does not fit. Refused: a version, or a kind of database,
-// that cannot be taken over.
+// The backup format of CTDB 4.x, version 3. Malformed says what does not fit. Refused: another version.
 [[nodiscard]] bool is_backup(BytesView bytes);
 [[nodiscard]] Result<TransferFile> decode_backup(BytesView bytes);
 [[nodiscard]] Bytes encode_backup(const TransferFile& file);

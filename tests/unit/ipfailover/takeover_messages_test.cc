@@ -13,6 +13,7 @@ std::vector<TakeoverMessage> one_of_each() {
   HostReport report;
   report.generation = g;
   report.no_takeover = true;
+  report.flags = kFlagDisabled;
   report.entries = {{kV4, "10.1.2.0/24 eth0", true, false}, {kV6, "fd00::/64 eth0 eth1", false, true}};
   return {report,
           TakeAddress{g, kV4, 5},

@@ -12,7 +12,7 @@ LockRecord record(std::uint64_t term, bool in_use = false) { return {term, std::
 Bytes slot(std::uint64_t claim, const LockRecord& r) { return *encode(LockSlot{claim, r}); }
 
 struct Fixture : testing::Test {
-  ClusterLock lock{n0, Timing{}, true};
+  ClusterLock lock{n0, Timing{}, LockHelper{}};
   LockActions out;
   std::map<Pnn, Bytes> slots;
 
@@ -95,13 +95,46 @@ TEST_F(ClusterLockVote, EndsWithItsHelperAtOnceAndIsTriedAgainEachSecond) {
 }
 
 TEST_F(ClusterLockVote, AForeignHelperHasNoRegister) {
-  ClusterLock foreign(n0, Timing{}, false);
+  ClusterLock foreign(n0, Timing{}, {.has_register = false, .foreign = true});
   foreign.want(record(5), at(0), out);
   out.clear();
   foreign.on_helper('0', at(1), out);
   EXPECT_TRUE(out.empty());
   EXPECT_TRUE(foreign.status().held);
   EXPECT_EQ(foreign.status().written, record(5));
+}
+
+// A helper that queues: each refused attempt leaves an entry that refuses whoever comes within `kEntry` after it.
+TEST_F(ClusterLockVote, AForeignHelperWhoseRefusedAttemptsQueueGetsItAfterTheOtherNodeIsGone) {
+  constexpr Duration kEntry = seconds(9);
+  ClusterLock foreign(n0, Timing{}, {.has_register = false, .foreign = true});
+  const Instant other_gone = at(2000);
+  Instant blocked_until = other_gone;
+  foreign.want(record(5), at(0), out);
+  int attempts = 0;
+  for (int i = 0; i < 50 && !foreign.status().held; ++i) {
+    const Instant now = attempts == 0 ? at(0) : foreign.next_wake();
+    if (attempts > 0) foreign.on_tick(now, out);
+    ASSERT_TRUE(std::holds_alternative<StartHelper>(out.back()));
+    out.clear();
+    ++attempts;
+    const bool taken = now >= blocked_until;
+    if (!taken) blocked_until = now + kEntry;
+    foreign.on_helper(taken ? '0' : '1', now, out);
+  }
+  EXPECT_TRUE(foreign.status().held);
+  EXPECT_EQ(attempts, kForeignRefusals + 1);
+}
+
+TEST_F(ClusterLockVote, OurOwnHelperIsTriedEachSecondHoweverOftenItIsRefused) {
+  lock.want(record(5), at(0), out);
+  for (int second = 1; second < 20; ++second) {
+    out.clear();
+    lock.on_helper('1', at(1000 * second), out);
+    EXPECT_EQ(lock.next_wake(), at(1000 * second) + kLockRetry);
+    lock.on_tick(lock.next_wake(), out);
+    ASSERT_TRUE(std::holds_alternative<StartHelper>(out.back()));
+  }
 }
 
 TEST(ClusterLockSlot, DamagedOrEmptyReadsAsNothing) {

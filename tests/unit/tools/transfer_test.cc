@@ -45,13 +45,16 @@ TEST(BackupFile, IsRefusedWhenCutOffAnywhere) {
   EXPECT_FALSE(decode_backup(whole + "x"));
 }
 
-TEST(BackupFile, OfAVolatileDatabaseOrAnotherVersionIsRefused) {
+TEST(BackupFile, OfAnotherVersionIsRefusedAndAVolatileOneIsMarked) {
   Bytes bytes = encode_backup(sample());
   Bytes other = bytes;
   other[0] = 2;
   EXPECT_EQ(decode_backup(other).error().fault, Fault::Refused);
+  EXPECT_FALSE(decode_backup(bytes)->is_volatile);
   bytes[16] = 0;
-  EXPECT_EQ(decode_backup(bytes).error().fault, Fault::Refused);
+  const auto marked = decode_backup(bytes);
+  EXPECT_TRUE(marked->is_volatile);
+  EXPECT_EQ(decode_backup(encode_backup(*marked))->is_volatile, true);
 }
 
 TEST(DatabaseOfPath, IsTheFileWithoutTheNodesNumber) {

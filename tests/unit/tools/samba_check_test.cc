@@ -1,0 +1,112 @@
+#include "tools/ctl/samba_check.h"
+
+#include <gtest/gtest.h>
+
+namespace tdbmesh::ctl {
+namespace {
+
+using Level = Finding::Level;
+using Shim = SambaProcess::Shim;
+
+SambaFacts good() {
+  SambaFacts facts;
+  facts.daemon_answers = true;
+  facts.daemon_socket = facts.samba_socket = "/run/tdbmesh/ctdbd.socket";
+  facts.samba_socket_there = true;
+  facts.smbd_version = "4.17.12-Debian";
+  facts.global = {{"clustering", "Yes"}, {"ctdbd socket", "/run/tdbmesh/ctdbd.socket"}, {"passdb backend", "tdbsam"},
+                  {"idmap config *:backend", "tdb2"}, {"idmap config *:range", "1000000-1999999"}};
+  facts.processes = {{10, "smbd", Shim::Loaded}, {11, "winbindd", Shim::Loaded}};
+  return facts;
+}
+
+// Subjects of all findings that are not good; each of them has to say what to do.
+std::vector<std::string> wrong(const SambaFacts& facts) {
+  std::vector<std::string> subjects;
+  for (const Finding& finding : check_samba(facts)) {
+    EXPECT_EQ(finding.remedy.empty(), finding.level == Level::Good) << finding.text;
+    if (finding.level != Level::Good) subjects.push_back(finding.subject);
+  }
+  return subjects;
+}
+using Subjects = std::vector<std::string>;
+
+TEST(SambaCheck, FindsNothingWrongWhereAllIsRight) { EXPECT_EQ(wrong(good()), Subjects{}); }
+
+TEST(SambaCheck, FindsAProcessWithoutTheShimAndOneWithAnOldOne) {
+  SambaFacts facts = good();
+  facts.processes[0].shim = Shim::Absent;
+  EXPECT_EQ(wrong(facts), Subjects{"shim"});
+  facts.processes[1].shim = Shim::Replaced;
+  EXPECT_EQ(wrong(facts), (Subjects{"shim", "shim"}));
+}
+
+TEST(SambaCheck, NamesAllProcessesOfOneKindInOneFinding) {
+  SambaFacts facts = good();
+  facts.processes.push_back({12, "rpcd_lsad", Shim::Absent});
+  facts.processes.push_back({13, "rpcd_lsad", Shim::Absent});
+  EXPECT_EQ(wrong(facts), Subjects{"shim"});
+}
+
+TEST(SambaCheck, FindsASmbConfThatIsNotForAClusterOrForAnotherDaemon) {
+  SambaFacts facts = good();
+  facts.global["clustering"] = "No";
+  EXPECT_EQ(wrong(facts), Subjects{"smb.conf"});
+  facts = good();
+  facts.samba_socket = "/run/ctdb/ctdbd.socket";
+  EXPECT_EQ(wrong(facts), Subjects{"smb.conf"});
+  facts.samba_socket_there = false;
+  EXPECT_EQ(wrong(facts), Subjects{"smb.conf"});
+  facts = good();
+  facts.shared_folders["private dir"] = "NFS";
+  EXPECT_EQ(wrong(facts), Subjects{"smb.conf"});
+  facts = good();
+  facts.configuration_error = "no such file";
+  EXPECT_EQ(wrong(facts), Subjects{"smb.conf"});
+}
+
+TEST(SambaCheck, FindsIdsAndAccountsThatEachNodeHasForItself) {
+  SambaFacts facts = good();
+  facts.global["idmap config *:backend"] = "tdb";
+  EXPECT_EQ(wrong(facts), Subjects{"idmap"});
+  facts.global["idmap config *:backend"] = "autorid";
+  facts.global.erase("idmap config *:range");
+  EXPECT_EQ(wrong(facts), Subjects{"idmap"});
+  facts = good();
+  facts.global["passdb backend"] = "smbpasswd";
+  EXPECT_EQ(wrong(facts), Subjects{"passdb"});
+}
+
+TEST(SambaCheck, FindsADaemonThatIsDownAndAVersionThatNobodyTried) {
+  SambaFacts facts = good();
+  facts.daemon_answers = false;
+  EXPECT_EQ(wrong(facts), Subjects{"daemon"});
+  facts = good();
+  facts.smbd_version = "4.21.0";
+  EXPECT_EQ(wrong(facts), Subjects{"version"});
+  facts.smbd_version.clear();
+  EXPECT_EQ(wrong(facts), Subjects{"version"});
+  facts = good();
+  facts.processes.clear();
+  EXPECT_EQ(wrong(facts), Subjects{"processes"});
+}
+
+TEST(SambaCheck, ReadsTheGlobalSectionHoweverNamesAreSpaced) {
+  const auto values = parse_global("# x\n[global]\n\tClustering = Yes\n\tidmap config * : backend = tdb2\n"
+                                   "\tidmap  config *:range = 1-2\n[share]\n\tclustering = No\n");
+  EXPECT_EQ(values.at("clustering"), "Yes");
+  EXPECT_EQ(values.at("idmap config *:backend"), "tdb2");
+  EXPECT_EQ(values.at("idmap config *:range"), "1-2");
+  EXPECT_EQ(values.size(), 3u);
+}
+
+TEST(SambaCheck, SeesTheShimInAProcessesMaps) {
+  const std::string other = "7f00-7f01 r-xp 00000000 08:01 12  /usr/lib/libtdb.so.1\n";
+  const std::string shim = "7f02-7f03 r-xp 00000000 08:01 13  /usr/lib/libtdbmesh-tdb.so";
+  EXPECT_EQ(shim_in_maps(other), Shim::Absent);
+  EXPECT_EQ(shim_in_maps(other + shim + "\n"), Shim::Loaded);
+  EXPECT_EQ(shim_in_maps(other + shim + " (deleted)\n"), Shim::Replaced);
+}
+
+}  // namespace
+}  // namespace tdbmesh::ctl

@@ -1,0 +1,45 @@
+#pragma once
+// `tdbmesh samba check`: what is wrong with Samba on this node, and what to do about it. Pure: cmd_samba.cc collects
+// the facts.
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace tdbmesh::ctl {
+
+struct SambaProcess {
+  int pid = 0;
+  std::string name;  // as /proc/PID/comm has it
+  enum class Shim { Unknown, Absent, Loaded, Replaced } shim = Shim::Unknown;  // Replaced: its file is another one now
+};
+
+struct SambaFacts {
+  bool daemon_answers = false;
+  std::string daemon_socket;        // where ours listens, with links resolved
+  std::string smbd_version;         // "4.17.12-Debian"; empty: smbd is not installed
+  std::string configuration_error;  // why smb.conf could not be read; empty: it was
+  std::map<std::string, std::string> global;  // of smb.conf, with defaults; names in lower case without blanks around
+  std::string samba_socket;         // what its `ctdbd socket` leads to, with links resolved
+  bool samba_socket_there = false;
+  std::map<std::string, std::string> shared_folders;  // "private dir" -> kind of cluster file system, where it is on one
+  std::vector<SambaProcess> processes;
+};
+
+struct Finding {
+  enum class Level { Good, Warning, Error } level = Level::Good;
+  std::string subject;  // "smb.conf", "shim", ...
+  std::string text;     // what is so
+  std::string remedy;   // what to do; empty if nothing
+};
+
+[[nodiscard]] std::vector<Finding> check_samba(const SambaFacts& facts);
+
+// The [global] section of what `testparm -sv` prints.
+[[nodiscard]] std::map<std::string, std::string> parse_global(const std::string& testparm_output);
+// From /proc/PID/maps.
+[[nodiscard]] SambaProcess::Shim shim_in_maps(const std::string& maps);
+// Is this the name of a process of Samba that uses databases?
+[[nodiscard]] bool is_samba_process(const std::string& name);
+
+}  // namespace tdbmesh::ctl
