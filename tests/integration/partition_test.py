@@ -33,6 +33,8 @@ class Partition(Scenario):
             self.assertRegex(lonely.reasons(), 'Reason:no quorum', 'status says why')
 
         lonely.join()
+        wait_for(lambda: lonely.leader() is not None, 'the lonely node to hear the leader')
+        self.assertIn(before, self.accounts(lonely), 'who asks while the node joins is kept waiting, not refused')
         self.lab.wait_all_ok()
         for node in self.nodes:
             listed = self.accounts(node)

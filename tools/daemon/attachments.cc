@@ -41,7 +41,7 @@ void Attachments::attach(const Held& request) {
     waiting->second.replies.push_back(request.reply);
     return;
   }
-  if (known) return services_.reply(request.reply, 0, encode_database_id(id));
+  if (known) return succeed(request.reply, id);
   Unconfirmed& entry = unconfirmed_[id];
   entry.round = ++last_round_;
   entry.missing = others();
@@ -52,11 +52,16 @@ void Attachments::attach(const Held& request) {
   if (entry.missing.empty()) confirm(id);
 }
 
+void Attachments::succeed(const ReplyTo& reply, DatabaseId id) {
+  if (reply.client != ClientId{}) attached_(reply.client);
+  services_.reply(reply, 0, encode_database_id(id));
+}
+
 void Attachments::confirm(DatabaseId id) {
   const auto at = unconfirmed_.find(id);
   const std::vector<ReplyTo> replies = std::move(at->second.replies);
   unconfirmed_.erase(at);
-  for (const ReplyTo& reply : replies) services_.reply(reply, 0, encode_database_id(id));
+  for (const ReplyTo& reply : replies) succeed(reply, id);
 }
 
 void Attachments::announce(DatabaseId id) {

@@ -17,8 +17,10 @@ class Attachments {
  public:
   // `opened` is told of each database that is new on this node.
   using Opened = std::function<void(Databases::Attached&)>;
-  Attachments(NodeServices& services, Databases& databases, Opened opened)
-      : services_(services), databases_(databases), opened_(std::move(opened)) {}
+  // `attached` is told of each client that is about to learn that its database is there.
+  using ClientAttached = std::function<void(ClientId)>;
+  Attachments(NodeServices& services, Databases& databases, Opened opened, ClientAttached attached)
+      : services_(services), databases_(databases), opened_(std::move(opened)), attached_(std::move(attached)) {}
 
   // `usable`: the node serves. Otherwise the request is held until a view is installed or serve_held(), at most
   // until `deadline`.
@@ -55,11 +57,13 @@ class Attachments {
   };
   void attach(const Held& request);
   void confirm(DatabaseId id);
+  void succeed(const ReplyTo& reply, DatabaseId id);
   [[nodiscard]] std::set<Pnn> others() const;
 
   NodeServices& services_;
   Databases& databases_;
   Opened opened_;
+  ClientAttached attached_;
   std::vector<Held> held_;
   std::map<DatabaseId, Unconfirmed> unconfirmed_;
   std::uint64_t last_round_ = 0;

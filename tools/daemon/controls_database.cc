@@ -38,10 +38,9 @@ void attach(NodeParts& node, const ControlRequest& request, DatabaseKind kind) {
     return refuse(node, request, "AllowClientDBAttach is 0");
   }
   // A view change is over in a moment and worth waiting for; a node that is cut off for longer says so at once.
-  if (!node.serving && node.services.now() - node.last_served > node.config.view_patience) {
+  if (!node.serving && node.services.now() - node.patience_from > node.config.view_patience) {
     return refuse(node, request, "this node cannot serve now: see `tdbmesh status -v`");
   }
-  node.clients.uses_databases(request.client);  // none if another node asks
   const Instant deadline = node.services.now() + seconds(node.tunables[ctdb::Tunable::DeferredAttachTO]);
   node.attachments.request(request.reply, *name, kind, node.serving, deadline);
 }

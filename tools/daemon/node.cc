@@ -22,7 +22,8 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
       databases_(env.store()),
       records_(config_.self(), config_.records),
       commits_(config_.self(), config_.commits),
-      attachments_(*this, databases_, [this](Databases::Attached& attached) { database_opened(attached); }),
+      attachments_(*this, databases_, [this](Databases::Attached& attached) { database_opened(attached); },
+                   [this](ClientId client) { clients_.uses_databases(client); }),
       traverses_(*this, [this](DatabaseId id) { return databases_.database(id); }),
       restore_(*this, databases_),
       addresses_(config_, env_, *this, control_, tunables_),
@@ -31,7 +32,7 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
       parts_{config_,         env_,         *this,       control_,    clients_,
              databases_,      attachments_, records_,    commits_,    commit_replies_,
              last_commit_,    traverses_,   restore_,    addresses_,  statistics_, statistics_history_,
-             tunables_,       debug_level_, serving_,    last_served_, health_,   decisions_,  ban_ends_,
+             tunables_,       debug_level_, serving_,    patience_from_, health_,   decisions_,  ban_ends_,
              started_,        recovery_started_, recovery_finished_} {
   add_cluster_controls(controls_);
   add_database_controls(controls_);
@@ -45,7 +46,7 @@ Node::~Node() = default;
 
 void Node::start(Instant now) {
   now_ = now;
-  last_served_ = now;
+  patience_from_ = now;
   started_ = env_.wall_clock();
   recovery_started_ = started_;
   statistics_.started.seconds = static_cast<std::int64_t>(started_);
@@ -152,7 +153,7 @@ void Node::every_second() {
     leader.put(number(self()));
     for (const Pnn peer : connected()) send_message(peer, ctdb::kSrvidLeader, leader.bytes());
   }
-  if (!serving_ && now_ - last_served_ > config_.view_patience) {
+  if (!serving_ && now_ - patience_from_ > config_.view_patience) {
     attachments_.refuse_held("this node cannot serve now: see `tdbmesh status -v`");
   }
   ctdb::Statistics slot = statistics_;
@@ -174,10 +175,12 @@ void Node::look_at_gate() {
 void Node::look_at_serving() {
   const bool before = serving_;
   serving_ = gate_open_ && control_.installed_view() != nullptr && !control_.in_recovery();
-  if (serving_) last_served_ = now_;
+  if (serving_) patience_from_ = now_;
   if (serving_ && !before) attachments_.serve_held();
   tell_health_of_serving();
 }
+
+void Node::await_view() { patience_from_ = now_; }
 
 void Node::tick_control() {
   const std::optional<HeartbeatTable> table = env_.heartbeats();

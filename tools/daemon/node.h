@@ -118,6 +118,7 @@ class Node final : public LinkListener, private NodeServices {
   void handle_relay(Pnn from, const RelayPayload& payload);
   void look_at_gate();
   void look_at_serving();
+  void await_view();  // requests that were held or come now wait for the whole of view_patience
   void database_opened(Databases::Attached& attached);
   [[nodiscard]] std::uint32_t generation_for_clients() const;
   [[nodiscard]] bool is_connected(Pnn pnn) const;
@@ -230,7 +231,8 @@ class Node final : public LinkListener, private NodeServices {
   bool gate_open_ = false;
   // A view is in use, none is on its way, and the lease holds: what clients are told as recovery mode NORMAL.
   bool serving_ = false;
-  Instant last_served_{};
+  // view_patience counts from here: the last moment it served, or could begin to hope for a view.
+  Instant patience_from_{};
   Instant second_ = kNever;                     // next once-a-second work
   Instant seqnums_ = kNever;                    // next look at changed seqnums
   Instant ban_ends_ = kNever;

@@ -182,6 +182,7 @@ void Node::carry_out(recovery::Action& action) {
             addresses_.installed_by_all(a.view.generation);
           },
           [&](recovery::LeaderChanged& a) {
+            if (a.leader != kNoPnn) await_view();  // it takes this node in, if it can
             env_.log(LogLevel::Notice, a.leader == kNoPnn
                                            ? std::string("no leader is known")
                                            : fmt::format("node {} is the leader", to_string(a.leader)));

@@ -83,7 +83,7 @@ void Node::stay(NodeFlags flags) {
   }
   recovery::Actions actions;
   if ((control_.own_flags() & flags) != 0) {
-    last_served_ = now_;  // who asks while it joins shall wait for that
+    await_view();
     control_.set_flags(control_.own_flags() & ~flags, now_, actions);
   }
   run(std::move(actions));

@@ -45,7 +45,7 @@ struct NodeParts {
   ctdb::Tunables& tunables;
   std::int32_t& debug_level;
   const bool& serving;           // Node::serving_
-  const Instant& last_served;    // the last moment it was
+  const Instant& patience_from;  // Node::patience_from_
   NodeHealth& health;
   DecisionLog& decisions;
   Instant& ban_ends;  // kNever: not banned, or for ever
