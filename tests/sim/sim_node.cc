@@ -33,8 +33,9 @@ AddressView SimNode::addresses() {
   const Instant now = cluster_.world().now();
   if (kernel_ && frozen_until <= now) kernel_->supervise(clock_.local(frozen_until));
   // A machine that wakes after its lease has the allowance for dropping what it holds: until then the pause of the
-  // whole machine, which is outside of what I7 promises, is not over (control plane, "what remains").
-  const bool frozen = frozen_until + cluster_.settings().timing.drop_allowance > now;
+  // whole machine, which is outside of what I7 promises, is not over (control plane, "what remains"). It counts by its own
+  // clock, as the supervisor does.
+  const bool frozen = clock_.local(frozen_until) + cluster_.settings().timing.drop_allowance > clock_.local(now);
   return {pnn_, frozen, kernel_.get()};
 }
 
