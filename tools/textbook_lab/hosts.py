@@ -100,6 +100,8 @@ class TextbookLab(Lab):
         wires.append(('world', 'pub%d', 'pub0', WORKSTATION if node.number == 99 else '10.99.0.%d' % (node.number + 1)))
         for bridge, port, interface, address in wires:
             port = port % node.number
+            # the end of a host that lost its power goes with its namespace, which the kernel takes down in its own time
+            subprocess.run(self.switch.enter(['ip', 'link', 'del', port]), capture_output=True)
             self.in_switch('ip', 'link', 'add', port, 'type', 'veth', 'peer', 'name', interface, 'netns', str(node.init))
             self.in_switch('ip', 'link', 'set', port, 'master', bridge, 'up')
             subprocess.run(node.enter(['sh', '-ec', 'ip addr add %s/24 dev %s; ip link set %s up' % (
