@@ -292,7 +292,9 @@ class Exercise:
             self.lab.remove(victim)
         print('(%s is switched on again)' % victim.name, flush=True)
         began = time.monotonic()
-        self.lab.power_on(victim)
+        said = self.lab.power_on(victim)
+        if said.returncode or said.stderr:
+            print('    ' + (said.stdout + said.stderr).rstrip().replace('\n', '\n    '), flush=True)
         self.wait_ok(self.servers, 240)
         self.phase('%s: back and all OK, from power on' % kind, time.monotonic() - began)
         wait_for(lambda: self.serving() is not None, lambda: 'the address to be served\n' + self.lab.describe(), 120)

@@ -9,6 +9,7 @@ real one with a layer of its own on top, so useradd and an editor work; /var and
 disk. Nothing of that is seen or left outside. A power cut is a real one: silence first, then every process, mount and
 interface of the machine is gone, and `power_on` boots what the disk holds.
 """
+import glob
 import os
 import shutil
 import signal
@@ -118,6 +119,9 @@ class TextbookLab(Lab):
         write('/etc/fstab', '')
         write('/etc/nsswitch.conf', 'passwd: files\ngroup: files\nhosts: files\n')
         write('/etc/samba/smb.conf', '')
+        # what this machine's own administrator has enabled is not the lab's
+        for link in glob.glob(node.path('/etc/systemd/system/*.wants/*')):
+            os.unlink(link)
         for folder in (self.flavour.config_dir, '/etc/systemd/system'):
             os.makedirs(node.path(folder), exist_ok=True)
 
