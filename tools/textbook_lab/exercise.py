@@ -261,8 +261,8 @@ class Exercise:
             print('(the power of %s is cut)' % victim.name, flush=True)
             self.lab.silence(victim)
         else:
-            self.type(victim, 'systemctl stop %s smbd nmbd; umount %s /data; systemctl stop glusterd; poweroff' % (
-                self.flavour.service, LOCK_MOUNT) .replace('; poweroff', ''), check=False, bound=120)
+            self.type(victim, 'systemctl stop %s smbd nmbd; umount %s /data; systemctl stop glusterd' % (
+                self.flavour.service, LOCK_MOUNT), check=False, bound=120)
             print('%s# poweroff' % victim.name, flush=True)
             self.lab.remove(victim)
         twice, told, moved = False, '', None
