@@ -218,8 +218,12 @@ std::vector<std::string> ControlPlane::Impl::status(Instant now) const {
             "witness, so that either node can go on alone");
       }
     } else {
-      lines.push_back("no quorum: " + describe_votes(cluster(), here, lock_vote()) +
-                      (lock_.text.empty() ? "" : "; cluster lock: " + lock_.text));
+      lines.push_back("no quorum: " + describe_votes(cluster(), here, lock_vote()));
+      if (lock_wanted_) lines.push_back(fmt::format("{} is {}", lock_name(), lock_state(now)));
+      if (lock_wanted_ && here.size() == 1) {
+        lines.emplace_back("the other node's lock is free when the file system gives that node up; until then nothing is "
+                           "served here");
+      }
     }
   }
   const bool clean = installed_view_ && accepted() != nullptr && installed_view_->generation == accepted_generation() &&
@@ -477,6 +481,7 @@ std::uint32_t ControlPlane::capabilities_of(Pnn pnn) const {
   return peer == nullptr ? 0 : peer->said.capabilities;
 }
 std::vector<std::string> ControlPlane::status_reasons(Instant now) const { return impl_->status(now); }
+std::string ControlPlane::lock_state(Instant now) const { return impl_->lock_state(now); }
 const PersistedState& ControlPlane::state() const { return impl_->state_; }
 void ControlPlane::set_test_hooks(const TestHooks& hooks) { impl_->hooks_ = hooks; }
 

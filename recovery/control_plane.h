@@ -138,6 +138,7 @@ struct ControlPlaneConfig {
   // A cluster lock is configured. Where it is no vote (quorum.h), the leader of a running view holds it all the same,
   // so that an old CTDB that was left running shows; nothing ever waits for it.
   bool advisory_lock = false;
+  std::string lock_name;        // as configured; for people
   bool flap_guard = true;       // nodes that come and go are admitted with a growing delay
 };
 
@@ -205,6 +206,9 @@ class ControlPlane {
   [[nodiscard]] std::uint32_t capabilities_of(Pnn pnn) const;
   // Why this node, or the cluster, does not serve fully; one line each, nothing when all is well.
   [[nodiscard]] std::vector<std::string> status_reasons(Instant now) const;
+  // The cluster lock as this node sees it, for people: "held by this node", "not held by this node", "waited for since
+  // 3.2 s: WHY"; empty if none is configured.
+  [[nodiscard]] std::string lock_state(Instant now) const;
   // Newest state, for tests and the simulator's checkers.
   [[nodiscard]] const PersistedState& state() const;
 

@@ -62,6 +62,10 @@ class ControlPlane::Impl {
   void run_bump();
   void run_lock();
   void run_advisory_lock();
+  void watch_lock();
+  [[nodiscard]] std::string lock_name() const;
+  [[nodiscard]] std::string lock_trouble() const;
+  [[nodiscard]] std::string lock_state(Instant now) const;
   void refresh_gate_permission();
 
   // ---- control_plane_leader.cc
@@ -199,6 +203,8 @@ class ControlPlane::Impl {
   bool lock_wanted_ = false;
   LockRecord lock_record_;
   std::string advisory_told_;
+  Instant lock_waits_since_ = kNever;  // as a vote: wanted and not there
+  std::string lock_told_;              // what the log said of that wait; empty: nothing yet
   Instant lock_gate_until_ = Instant::min();  // the own gate may rest on the lock until then
 
   // Leading.

@@ -10,6 +10,9 @@ BUILD_PACKAGES=(
 RUNTIME_PACKAGES=(samba samba-common-bin smbclient winbind ctdb tdb-tools python3 python3-etcd etcd-server iproute2 util-linux procps
     apache2-bin vsftpd curl)
 
+# For tools/lab and its test.
+GLUSTER_PACKAGES=(glusterfs-server glusterfs-client samba-vfs-modules)
+
 package_missing() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" != installed ]
 }

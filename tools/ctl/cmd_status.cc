@@ -13,6 +13,10 @@ using ctdb::ControlOpcode;
 
 // tdbmesh's own control: why the node is in the state it is in. CTDB answers -1.
 constexpr ControlOpcode kGetReasons{10001};
+// And what it knows of the cluster lock.
+constexpr ControlOpcode kGetLockState{10004};
+// A node that has just died is asked in vain.
+constexpr Duration kLockPatience = seconds(1);
 
 Outcome<std::vector<NodeLine>> node_lines(Session& session) {
   auto map = session.node_map();
@@ -58,6 +62,20 @@ std::vector<std::string> reasons(Session& session) {
   return lines;
 }
 
+// "PATH, held by node 0": who has it is known where it is held, so the leader is asked. Empty: none is configured.
+std::string lock_line(Session& session, std::optional<Pnn> leader) {
+  const auto file = session.request(ControlOpcode::GetReclockFile, session.node());
+  const auto path = file && file->status == 0 ? ctdb::decode_text(file->data) : Result<std::string>();
+  if (!path || path->empty()) return {};
+  const Pnn asked = leader.value_or(session.node());
+  const auto answers = session.client().control_many(kGetLockState, {number(asked)}, {}, kLockPatience);
+  const auto text = answers[0] && answers[0]->status == 0 ? ctdb::decode_text(answers[0]->data) : Result<std::string>();
+  if (!text || text->empty()) return *path;
+  const std::string held = "held by this node";
+  if (*text == held) return fmt::format("{}, held by node {}", *path, number(asked));
+  return fmt::format("{}, {}", *path, *text);
+}
+
 }  // namespace
 
 Outcome<int> run_status(Invocation& in) {
@@ -80,13 +98,16 @@ Outcome<int> run_status(Invocation& in) {
   // The reasons belong to the state shown; the leader's next word may take a second.
   const bool with_reasons = in.options.verbose && !in.options.as_ctdb();
   const auto why = with_reasons ? reasons(session) : std::vector<std::string>();
-  auto leader = session.leader();
+  auto leader = session.leader_now();
   if (!leader) return passed_on(leader);
   status.leader = *leader;
+  const std::string lock = with_reasons ? lock_line(session, *leader) : std::string();
 
   std::string text = format_status(status);
   Json json = json_status(status);
   if (with_reasons) {
+    if (!lock.empty()) text += fmt::format("Cluster lock:{}\n", lock);
+    json["cluster_lock"] = lock.empty() ? Json(nullptr) : Json(lock);
     for (const std::string& line : why) text += fmt::format("Reason:{}\n", line);
     json["reasons"] = why;
   }

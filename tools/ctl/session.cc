@@ -115,14 +115,25 @@ Outcome<> Session::check_node(std::uint32_t pnn) {
   return {};
 }
 
-Outcome<std::optional<Pnn>> Session::leader() {
+Outcome<std::optional<Pnn>> Session::leader_now() {
+  constexpr ControlOpcode kGetLeader{10003};  // tdbmesh's own; CTDB answers -1
+  constexpr Duration kElection = seconds(1);
+  auto reply = request(kGetLeader, own_);
+  if (!reply) return passed_on(reply);
+  const auto pnn = ctdb::decode_u32(reply->data);
+  if (reply->status != 0 || !pnn) return leader();
+  if (*pnn != ctdb::kUnknownPnn) return std::optional<Pnn>{Pnn{*pnn}};
+  return leader(std::min(timeout_, kElection));
+}
+
+Outcome<std::optional<Pnn>> Session::leader(Duration patience) {
   if (!hears_leader_) {
     if (auto done = client_.register_srvid(ctdb::kSrvidLeader, timeout_); !done) {
       return tl::unexpected<Failure>(lost_or_late(ControlOpcode::RegisterSrvid, own_, done.error()));
     }
     hears_leader_ = true;
   }
-  const Instant deadline = boot_time_now() + timeout_;
+  const Instant deadline = boot_time_now() + patience;
   while (true) {
     const Instant now = boot_time_now();
     if (now >= deadline) return std::optional<Pnn>{};

@@ -77,7 +77,10 @@ class Session {
   // The node map as the own node sees it; the next connected node's if the own one is banned.
   [[nodiscard]] Outcome<ctdb::NodeMap> node_map();
   // Pnn of the leader, from its broadcasts; nullopt if none came within the time limit.
-  [[nodiscard]] Outcome<std::optional<Pnn>> leader();
+  [[nodiscard]] Outcome<std::optional<Pnn>> leader() { return leader(timeout_); }
+  [[nodiscard]] Outcome<std::optional<Pnn>> leader(Duration patience);
+  // For a display: where the daemon can say at once that there is none (ours), an election gets a second, no more.
+  [[nodiscard]] Outcome<std::optional<Pnn>> leader_now();
 
   [[nodiscard]] Outcome<std::vector<NamedDatabase>> databases(Pnn of);
   // By name or "0x..." id, on the own node.

@@ -189,6 +189,15 @@ void get_reasons(NodeParts& node, const ControlRequest& request) {
   node.services.reply(request.reply, 0, ctdb::encode_text(fmt::format("{}", fmt::join(reasons, "\n"))));
 }
 
+void get_leader(NodeParts& node, const ControlRequest& request) {
+  const Pnn leader = node.serving ? node.control.leader() : kNoPnn;
+  node.services.reply(request.reply, 0, ctdb::encode_u32(leader == kNoPnn ? ctdb::kUnknownPnn : number(leader)));
+}
+
+void get_lock_state(NodeParts& node, const ControlRequest& request) {
+  node.services.reply(request.reply, 0, ctdb::encode_text(node.control.lock_state(node.services.now())));
+}
+
 }  // namespace
 
 void add_cluster_controls(ControlTable& table) {
@@ -215,6 +224,8 @@ void add_cluster_controls(ControlTable& table) {
   table[SetRecmasterRole] = set_leader_role;
   table[Shutdown] = shutdown;
   table[kControlGetReasons] = get_reasons;
+  table[kControlGetLeader] = get_leader;
+  table[kControlGetLockState] = get_lock_state;
 }
 
 }  // namespace tdbmesh

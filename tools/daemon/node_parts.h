@@ -77,6 +77,8 @@ void add_event_controls(ControlTable& table);
 
 // Controls of our own, beside CTDB's numbers. Request and reply as each handler says.
 inline constexpr ctdb::ControlOpcode kControlGetReasons{10001};  // void -> text: why this node does not serve fully
+inline constexpr ctdb::ControlOpcode kControlGetLeader{10003};   // void -> u32: as known now; kUnknownPnn: none
+inline constexpr ctdb::ControlOpcode kControlGetLockState{10004};  // void -> text: ControlPlane::lock_state()
 inline constexpr ctdb::ControlOpcode kControlDbWhere{10002};     // u32 db, u32 keylen, key -> JSON text
 inline constexpr ctdb::ControlOpcode kControlWhy{10011};         // text -> text, see controls_events.cc
 

@@ -79,6 +79,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   control.self = config.self;
   control.cluster = cluster_config(config, config.nodes);
   control.advisory_lock = !config.cluster_lock.empty();
+  control.lock_name = config.cluster_lock;
   if (control.cluster.nodes.size() == 2 && control.cluster.quorum == recovery::QuorumMode::Majority) {
     log.write(LogLevel::Warning,
               is_command(config.cluster_lock)

@@ -9,6 +9,7 @@ real one with a layer of its own on top, so useradd and an editor work; /var and
 disk. Nothing of that is seen or left outside. A power cut is a real one: silence first, then every process, mount and
 interface of the machine is gone, and `power_on` boots what the disk holds.
 """
+import glob
 import os
 import shutil
 import signal
@@ -100,6 +101,8 @@ class TextbookLab(Lab):
         wires.append(('world', 'pub%d', 'pub0', WORKSTATION if node.number == 99 else '10.99.0.%d' % (node.number + 1)))
         for bridge, port, interface, address in wires:
             port = port % node.number
+            # the end of a host that lost its power goes with its namespace, which the kernel takes down in its own time
+            subprocess.run(self.switch.enter(['ip', 'link', 'del', port]), capture_output=True)
             self.in_switch('ip', 'link', 'add', port, 'type', 'veth', 'peer', 'name', interface, 'netns', str(node.init))
             self.in_switch('ip', 'link', 'set', port, 'master', bridge, 'up')
             subprocess.run(node.enter(['sh', '-ec', 'ip addr add %s/24 dev %s; ip link set %s up' % (
@@ -116,6 +119,9 @@ class TextbookLab(Lab):
         write('/etc/fstab', '')
         write('/etc/nsswitch.conf', 'passwd: files\ngroup: files\nhosts: files\n')
         write('/etc/samba/smb.conf', '')
+        # what this machine's own administrator has enabled is not the lab's
+        for link in glob.glob(node.path('/etc/systemd/system/*.wants/*')):
+            os.unlink(link)
         for folder in (self.flavour.config_dir, '/etc/systemd/system'):
             os.makedirs(node.path(folder), exist_ok=True)
 
