@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <deque>
 #include <fstream>
 #include <map>
 #include <set>
@@ -116,9 +117,8 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   }
   void notify(const std::string& word) override {
     if (::access(setup_.notify_script.c_str(), X_OK) != 0) return;
-    runner_->program(setup_.notify_script, {word}, kNotifyLimit, [this, word](std::int32_t result, const std::string&) {
-      if (result != 0) log(LogLevel::Warning, fmt::format("{} {} failed: {}", setup_.notify_script, word, result));
-    });
+    notifications_.push_back(word);
+    if (notifications_.size() == 1) notify_next();
   }
   bool process_exists(std::int32_t pid) const override { return ::kill(pid, 0) == 0 || errno == EPERM; }
   double wall_clock() const override {
@@ -182,6 +182,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   void remove_pid_file() const;
   Result<void> watch_parts();
   Result<void> begin_events();
+  void notify_next();
   Result<void> watch_signals();
   void on_signal();
   void maintain();
@@ -199,6 +200,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   std::unique_ptr<ZmqMesh> mesh_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<ScriptRunner> runner_;
+  std::deque<std::string> notifications_;  // the first is being told
   std::unique_ptr<EventdServer> eventd_;
   std::unique_ptr<ServiceChecks> checks_;
   std::unique_ptr<ClientServer> server_;
@@ -325,6 +327,17 @@ Result<void> Daemon::Impl::begin_events() {
                              "legacy {}",
                              result->script, result->outcome == EventResult::Outcome::TimedOut ? "timed out" : "failed",
                              result->output, result->script));
+}
+
+// One after the other: a script that heard "healthy" last must have been told so last.
+void Daemon::Impl::notify_next() {
+  runner_->program(setup_.notify_script, {notifications_.front()}, kNotifyLimit, [this](std::int32_t result, const std::string&) {
+    if (result != 0) {
+      log(LogLevel::Warning, fmt::format("{} {} failed: {}", setup_.notify_script, notifications_.front(), result));
+    }
+    notifications_.pop_front();
+    if (!notifications_.empty()) loop_->defer([this] { notify_next(); });
+  });
 }
 
 // Each life has a number of its own, durable before anything is sent under it.

@@ -73,7 +73,7 @@ class NodeEnvironment {
   // Runs the event's scripts, each for at most `limit`; Node::on_event(ticket) follows, in a later turn.
   virtual void run_event(std::uint64_t ticket, EventRequest request, Duration limit) = 0;
 
-  // Calls the operator's notify script with this word, and waits for nothing.
+  // Calls the operator's notify script with this word, after those asked for before; waits for nothing.
   virtual void notify(const std::string& word) = 0;
 
   // Is there a process of this pid on this machine (kill(pid, 0))?
