@@ -59,7 +59,7 @@ using RecordAction = std::variant<SendRecord, AnswerCall, WaitChain, Bump>;
 using RecordActions = std::vector<RecordAction>;
 
 // Rules left out on purpose, so that tests can show that they are needed and that the checkers would notice.
-// Never set in production. Numbers: ARCHITECTURE.md, "Counterexamples".
+// Never set in production. Numbers: tests/sim/README.md.
 struct RecordTestHooks {
   bool leaving_hands_over_owned_only = false;  // 27: copies of the leaver that nobody else has are forgotten
   bool leaving_does_not_ask = false;           // 28: gone as soon as the grants are sent

@@ -47,14 +47,18 @@ def answers(lab, node):
 
 
 def start_services(lab, nodes):
-    """Starts what does not run, and waits until it serves."""
-    for node in nodes:
+    """Starts what does not run, and waits until it serves.
+
+    A machine that stands still for seconds costs its node the lease, and Samba's daemons end with their connection, as
+    they do on CTDB: what ended while it was waited for is started again, as systemd would do."""
+    def serves(node):
         for service in SERVICES:
             if not node.pids(service):
-                node.samba([service, '-D'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                node.samba([service, '-D'], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return answers(lab, node) and node.samba(['wbinfo', '-p'], check=False).returncode == 0
     for node in nodes:
-        wait_for(lambda: answers(lab, node), 'smbd of node %d to listen' % node.number)
-        wait_for(lambda: node.samba(['wbinfo', '-p'], check=False).returncode == 0, 'winbindd of node %d' % node.number)
+        wait_for(lambda: serves(node), lambda: 'smbd and winbindd of node %d; running: %s' % (
+            node.number, ' '.join(service for service in SERVICES if node.pids(service)) or 'nothing'))
 
 
 def stop_services(nodes, which=signal.SIGTERM):
