@@ -76,9 +76,9 @@ class AddressKernel {
   // one of its own (`ctdb gratarp`).
   virtual void announce(const Address& address, const std::string& interface) = 0;
 
-  // For each connection a TCP ACK from the server's address and port to the client's, three times 1.1 s apart (as
-  // CTDB): the client's answer is met by a RST and it connects anew at once. Stops for an address that is released.
-  // No event; connections whose server is not held here are ignored.
+  // For each connection a TCP ACK from the server's address and port to the client's, four times 1.1 s apart (CTDB:
+  // three times): the client's answer is met by a RST and it connects anew at once. Stops for an address that is
+  // released. No event; connections whose server is not held here are ignored.
   virtual void send_tickles(const std::vector<ctdb::Connection>& connections) = 0;
 
   // Destroys the TCP connections of this machine that end on the address (SOCK_DESTROY). No event.

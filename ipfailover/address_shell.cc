@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -27,6 +28,13 @@ constexpr Duration kPingPatience = seconds(3);
 constexpr Duration kRescanAfter = milliseconds(5);  // one look for a burst of changes
 constexpr int kSocketBuffer = 4 * 1024 * 1024;
 
+// Close together at first, for a frame that was lost; then beyond the lifetime an address may have left in the kernel of
+// a node of which every process was killed.
+constexpr std::array<Duration, 7> kAnnounceAfter{milliseconds(50),   milliseconds(200),  milliseconds(500), milliseconds(1000),
+                                                 milliseconds(1500), milliseconds(2000), milliseconds(3000)};
+// A client that the old owner's kernel drew back until the last announcement hears a tickle from the new one after it.
+static_assert((ConnectionWorker::kRepeats - 1) * ConnectionWorker::kInterval > kAnnounceAfter.back());
+
 template <class... Fs>
 struct Match : Fs... {
   using Fs::operator()...;
@@ -36,12 +44,7 @@ Match(Fs...) -> Match<Fs...>;
 
 }  // namespace
 
-std::vector<Duration> default_announcements() {
-  // Close together at first, for a frame that was lost; then beyond the lifetime an address may have left in the
-  // kernel of a node of which every process was killed.
-  return {milliseconds(50),  milliseconds(200),  milliseconds(500), milliseconds(1000),
-          milliseconds(1500), milliseconds(2000), milliseconds(3000)};
-}
+std::vector<Duration> default_announcements() { return {kAnnounceAfter.begin(), kAnnounceAfter.end()}; }
 
 AddressShell::AddressShell(EventLoop& loop, AddressShellSettings settings)
     : loop_(loop), settings_(std::move(settings)),

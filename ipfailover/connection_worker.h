@@ -34,7 +34,7 @@ class ConnectionWorker {
   void tickle(const std::vector<ctdb::Connection>& connections);
   void set_held(const std::set<Address>& held);
 
-  static constexpr int kRepeats = 3;
+  static constexpr int kRepeats = 4;
   static constexpr Duration kInterval = milliseconds(1100);
 
  private:

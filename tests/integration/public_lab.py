@@ -70,11 +70,15 @@ while True:
         if d: out.write(json.dumps([time.monotonic(), a, int(d), began]) + "\n"); out.flush()
 '''
 
-# One connection per address that is kept: writes [time, address, node] whenever it is (again) established and served.
+# One connection per address that is kept: writes [time, address, node, own end] whenever it is (again) established and
+# served.
 KEEP = r'''
 import json, select, socket, sys, time
 port, addresses = int(sys.argv[1]), sys.argv[2:]
-def say(a, d): sys.stdout.write(json.dumps([time.monotonic(), a, int(d)]) + "\n"); sys.stdout.flush()
+def say(a, d, s):
+    host, own = s.getsockname()[:2]
+    end = "[%s]:%d" % (host, own) if ":" in host else "%s:%d" % (host, own)
+    sys.stdout.write(json.dumps([time.monotonic(), a, int(d), end]) + "\n"); sys.stdout.flush()
 state = {}
 while True:
     for a in addresses:
@@ -86,7 +90,7 @@ while True:
             except OSError:
                 s.close(); continue
             if not d: s.close(); continue
-            s.setblocking(False); state[a] = s; say(a, d)
+            s.setblocking(False); state[a] = s; say(a, d, s)
         try:
             d = s.recv(16)
             if not d: raise OSError
