@@ -149,6 +149,20 @@ class AddressVerbs(Scenario):
         wait_for(lambda: self.lab.all_hosted(self.nodes[:2]), 'two nodes to host all')
         self.assertEqual({a for a, who in self.lab.holders().items() if who == [0]}, mine)
 
+    def test_drain_ends_when_the_node_can_be_stopped(self):
+        if asked_for_peer():
+            self.skipTest('CTDB has no such verb')
+        victim = self.nodes[1]
+        done = self.say('tdbmesh', 'drain', node=victim)
+        holders = self.lab.holders()
+        self.assertEqual(done, (0, 'Node 1 is disabled and hosts no public address: it can be stopped\n'))
+        self.assertEqual([a for a, who in holders.items() if 1 in who], [])
+        self.assertTrue(self.lab.all_hosted([self.nodes[0], self.nodes[2]]), holders)
+        self.assertEqual(self.say('tdbmesh', 'drain', node=victim)[0], 0, 'once more changes nothing')
+        victim.stop()
+        victim.start()
+        self.lab.wait_all_hosted()      # back by itself, as after any restart
+
     def test_why_ip_tells_who_decided_what(self):
         if asked_for_peer():
             self.skipTest('CTDB has no why')

@@ -1,9 +1,11 @@
-// Verbs that change what a node does: disable, enable, stop, continue, ban, unban, shutdown, recover,
+// Verbs that change what a node does: disable, enable, drain, stop, continue, ban, unban, shutdown, recover,
 // ipreallocate.
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <thread>
 
 #include "tools/client/text.h"
@@ -108,6 +110,34 @@ Outcome<int> run_ban(Invocation& in) {
 Outcome<int> run_unban(Invocation& in) {
   if (!in.args.empty()) return wrong_usage(in, "unban");
   return ban(in, 0);
+}
+
+// Before maintenance or an upgrade: disabled, and not done before the addresses answer elsewhere.
+Outcome<int> run_drain(Invocation& in) {
+  if (!in.args.empty()) return wrong_usage(in, "drain");
+  Session& session = *in.session;
+  const std::uint32_t pnn = number(session.node());
+  if (auto done = change_flag(session, ControlOpcode::DisableNode, {}, kFlagDisabled, true, in.console, "already disabled");
+      !done) {
+    return done;
+  }
+  const auto until = std::chrono::steady_clock::now() + session.timeout();
+  while (true) {
+    auto list = session.ask_for<ctdb::PublicIpList>(ControlOpcode::GetPublicIps, session.node());
+    if (!list) return passed_on(list);
+    const auto here = std::find_if(list->addresses.begin(), list->addresses.end(),
+                                   [&](const auto& ip) { return ip.pnn == session.node(); });
+    if (here == list->addresses.end()) break;
+    if (std::chrono::steady_clock::now() >= until) {
+      const std::string ip = ctdb::to_string(here->address);
+      return fail(fmt::format("Node {} still hosts {}: {} why ip {} says why; stopped now, its clients lose it", pnn, ip,
+                              in.options.program, ip));
+    }
+    std::this_thread::sleep_for(kPollEvery);
+  }
+  in.console.show(fmt::format("Node {} is disabled and hosts no public address: it can be stopped\n", pnn),
+                  {{"node", pnn}, {"drained", true}});
+  return 0;
 }
 
 Outcome<int> run_shutdown(Invocation& in) {

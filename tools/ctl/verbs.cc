@@ -48,6 +48,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"getpid", Needs::AnyNode, "", "get daemon process ID", run_getpid},
     {"disable", Needs::AnyNode, "", "disable a node", run_disable, false},
     {"enable", Needs::AnyNode, "", "enable a node", run_enable, false},
+    {"drain", Needs::AnyNode, "", "disable a node and wait until it hosts no public ip", run_drain, false},
     {"stop", Needs::AnyNode, "", "stop a node", run_stop, false},
     {"continue", Needs::AnyNode, "", "continue a stopped node", run_continue, false},
     {"ban", Needs::AnyNode, "<bantime>", "ban a node", run_ban, false},

@@ -115,6 +115,7 @@ Outcome<int> run_deletekey(Invocation& in);
 // cmd_operate.cc
 Outcome<int> run_disable(Invocation& in);
 Outcome<int> run_enable(Invocation& in);
+Outcome<int> run_drain(Invocation& in);
 Outcome<int> run_stop(Invocation& in);
 Outcome<int> run_continue(Invocation& in);
 Outcome<int> run_ban(Invocation& in);
