@@ -8,7 +8,7 @@ BUILD_PACKAGES=(
 )
 # Real Samba and its tools; ctdb for its command (its daemon is only run by tests that compare with it).
 RUNTIME_PACKAGES=(samba samba-common-bin smbclient winbind ctdb tdb-tools python3 python3-etcd etcd-server iproute2 util-linux procps
-    apache2-bin vsftpd curl)
+    apache2-bin vsftpd curl nfs-ganesha nfs-ganesha-vfs libnfs-utils tgt libiscsi7)
 
 # For tools/lab and its test.
 GLUSTER_PACKAGES=(glusterfs-server glusterfs-client samba-vfs-modules)
