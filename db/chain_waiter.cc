@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "db/base/check.h"
+#include "db/base/thread.h"
 
 namespace tdbmesh {
 
@@ -46,7 +47,7 @@ bool came_free(const LmdbDatabase& database, std::uint32_t chain, std::chrono::m
 ChainWaiter::ChainWaiter(const LmdbStore& store) : store_(store) {
   event_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   TDBMESH_CHECK(event_fd_ >= 0);
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 ChainWaiter::~ChainWaiter() {

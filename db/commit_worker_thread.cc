@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "db/base/check.h"
+#include "db/base/thread.h"
 
 namespace tdbmesh {
 
@@ -26,7 +27,7 @@ constexpr std::size_t kMostPerTransaction = 64;
 CommitWorkerThread::CommitWorkerThread(const LmdbStore& store) : store_(store) {
   event_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   TDBMESH_CHECK(event_fd_ >= 0);
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 CommitWorkerThread::~CommitWorkerThread() {

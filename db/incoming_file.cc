@@ -7,23 +7,11 @@
 #include <cerrno>
 #include <cstring>
 
+#include "db/base/descriptor.h"
+
 namespace tdbmesh {
 
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 // False: the end of the file before `size` bytes, or an error.
 bool read_whole(int fd, char* to, std::size_t size) {

@@ -1,23 +1,17 @@
 #include "ipfailover/connection_worker.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "db/base/thread.h"
 #include "ipfailover/connections.h"
 
 namespace tdbmesh::ipfailover {
 
 ConnectionWorker::ConnectionWorker(std::function<void(const std::string&)> log) : log_(std::move(log)) {
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  thread_ = start_thread([this] { run(); });
 }
 
 ConnectionWorker::~ConnectionWorker() {

@@ -12,6 +12,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "db/base/descriptor.h"
+
 namespace tdbmesh::ipfailover {
 namespace {
 
@@ -20,24 +22,14 @@ struct Request {
   inet_diag_req_v2 body;
 };
 
-class Socket {
- public:
-  Socket() : fd_(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)) {
-    const timeval patience{2, 0};
-    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    const int one = 1;
-    ::setsockopt(fd_, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
-  }
-  ~Socket() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  [[nodiscard]] int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
+Descriptor open_sock_diag() {
+  Descriptor fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  const timeval patience{2, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  const int one = 1;
+  ::setsockopt(fd.get(), SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
+  return fd;
+}
 
 bool ends_on(const inet_diag_msg& found, const Address& address) {
   const auto* source = reinterpret_cast<const std::uint8_t*>(found.id.idiag_src);
@@ -97,16 +89,16 @@ int destroy(int fd, const inet_diag_msg& connection) {
 }  // namespace
 
 Result<std::size_t> destroy_connections(const Address& address) {
-  Socket socket;
-  if (socket.fd() < 0) return system_failure("cannot open a sock_diag socket");
+  const Descriptor socket = open_sock_diag();
+  if (socket.get() < 0) return system_failure("cannot open a sock_diag socket");
   std::vector<inet_diag_msg> found;
   if (address.family == Address::Family::V4) {
-    if (Result<> done = find(socket.fd(), AF_INET, address, found); !done) return tl::unexpected<Error>(done.error());
+    if (Result<> done = find(socket.get(), AF_INET, address, found); !done) return tl::unexpected<Error>(done.error());
   }
-  if (Result<> done = find(socket.fd(), AF_INET6, address, found); !done) return tl::unexpected<Error>(done.error());
+  if (Result<> done = find(socket.get(), AF_INET6, address, found); !done) return tl::unexpected<Error>(done.error());
   std::size_t ended = 0;
   for (const inet_diag_msg& connection : found) {
-    const int code = destroy(socket.fd(), connection);
+    const int code = destroy(socket.get(), connection);
     if (code == 0) ++ended;
     if (code == EOPNOTSUPP) {
       return failure(Fault::Refused, "this kernel cannot destroy connections (CONFIG_INET_DIAG_DESTROY): connections "

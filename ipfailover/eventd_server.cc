@@ -3,7 +3,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,7 +10,9 @@
 #include <map>
 #include <sstream>
 
+#include "db/base/descriptor.h"
 #include "ipfailover/eventd_messages.h"
+#include "transport/unix_address.h"
 
 namespace tdbmesh {
 namespace {
@@ -152,24 +153,17 @@ class Server final : public EventdServer {
 }  // namespace
 
 Result<std::unique_ptr<EventdServer>> EventdServer::create(EventLoop& loop, std::string path, ScriptRunner& runner) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return failure(Fault::Refused, "the path is too long for a socket: " + path);
-  path.copy(address.sun_path, path.size());
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return system_failure("cannot make the socket " + path);
+  const auto address = unix_address(path);
+  if (!address) return tl::unexpected<Error>(address.error());
+  Descriptor fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) return system_failure("cannot make the socket " + path);
   ::unlink(path.c_str());
-  const mode_t mask = ::umask(0177);
-  const int bound = ::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
-  const int error = errno;
-  ::umask(mask);
-  if (bound != 0 || ::listen(fd, 16) != 0) {
-    errno = bound != 0 ? error : errno;
-    auto failed = system_failure("cannot listen at " + path);
-    ::close(fd);
-    return failed;
+  // the mode before bind, so that the file never has a wider one
+  if (::fchmod(fd.get(), 0600) != 0 || ::bind(fd.get(), plain(*address), sizeof(*address)) != 0 ||
+      ::listen(fd.get(), 16) != 0) {
+    return system_failure("cannot listen at " + path);
   }
-  auto server = std::make_unique<Server>(loop, path, runner, fd);
+  auto server = std::make_unique<Server>(loop, path, runner, fd.release());
   if (auto watched = server->watch(); !watched) return tl::unexpected<Error>(watched.error());
   return server;
 }

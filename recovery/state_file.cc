@@ -9,6 +9,7 @@
 #include <mutex>
 #include <thread>
 
+#include "db/base/thread.h"
 #include "recovery/persisted_state.h"
 
 namespace tdbmesh::recovery {
@@ -71,7 +72,7 @@ class SlottedFile final : public StateFile {
              std::function<void(const Error&)> on_failure) override {
     on_durable_ = std::move(on_durable);
     on_failure_ = std::move(on_failure);
-    worker_ = std::thread([this] { run(); });
+    worker_ = start_thread([this] { run(); });
   }
 
   void write(Bytes payload, std::uint64_t ticket) override {

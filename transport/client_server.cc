@@ -5,7 +5,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "db/base/check.h"
+#include "transport/unix_address.h"
 
 namespace tdbmesh {
 namespace {
@@ -30,19 +30,6 @@ constexpr int kAcceptsPerWakeup = 64;
 constexpr std::size_t kWritesAtOnce = 64;  // elements of one gathering write
 // Out of descriptors: the listening socket stays ready, and asking again at once would only burn the CPU.
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
-
-Result<sockaddr_un> socket_address(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return failure(Fault::Refused, fmt::format("socket path '{}' is empty or longer than {} bytes", path,
-                                               sizeof(address.sun_path) - 1));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
-
-const sockaddr* plain(const sockaddr_un& address) { return reinterpret_cast<const sockaddr*>(&address); }
 
 // Is the file at `path` a socket that nobody listens on?
 Result<> check_stale(const std::string& path, const sockaddr_un& address) {
@@ -95,7 +82,7 @@ ClientServer::~ClientServer() {
 }
 
 Result<> ClientServer::listen() {
-  const auto address = socket_address(path_);
+  const auto address = unix_address(path_);
   if (!address) return tl::unexpected(address.error());
   listen_fd_ = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (listen_fd_ < 0) return system_failure("cannot create a socket");

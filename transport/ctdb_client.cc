@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "transport/ctdb_payloads.h"
+#include "transport/unix_address.h"
 
 namespace tdbmesh::ctdb {
 namespace {
@@ -42,16 +42,11 @@ std::string node_name(std::uint32_t destnode) {
 }  // namespace
 
 Result<Client> Client::connect(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    return failure(Fault::Refused, fmt::format("socket path '{}' is empty or longer than {} bytes", path,
-                                               sizeof(address.sun_path) - 1));
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
+  const auto address = unix_address(path);
+  if (!address) return tl::unexpected(address.error());
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return system_failure("cannot create a socket");
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+  if (::connect(fd, plain(*address), sizeof(*address)) != 0) {
     const int why = errno;
     ::close(fd);
     if (why == ENOENT || why == ECONNREFUSED) {

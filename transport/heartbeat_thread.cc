@@ -24,6 +24,7 @@
 #include <fmt/format.h>
 
 #include "db/base/check.h"
+#include "db/base/thread.h"
 #include "transport/zmq_guard.h"
 #include "transport/zmq_sockets.h"
 
@@ -187,12 +188,7 @@ Result<> HeartbeatThread::Impl::start() {
   }
   scheduling_ = class_name + (locked ? ", memory locked" : ", memory not locked");
 
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  thread_ = start_thread([this] { run(); });
   return {};
 }
 

@@ -2,8 +2,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <zmq.h>
 
@@ -12,6 +10,8 @@
 #include <cstring>
 
 #include <fmt/format.h>
+
+#include "db/base/thread.h"
 
 namespace tdbmesh {
 namespace {
@@ -217,13 +217,7 @@ bool ZmqGuard::start(void* receiver) {
       zmq_connect(door_->monitor, kMonitorEndpoint) != 0) {
     return false;
   }
-  // Signals are for the main thread.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  thread_ = start_thread([this] { run(); });
   return true;
 }
 

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,28 +12,16 @@
 #include <cstring>
 #include <ctime>
 
+#include "db/base/descriptor.h"
 #include "ipfailover/eventd_messages.h"
 #include "tools/client/text.h"
 #include "tools/ctl/verbs_events.h"
+#include "transport/unix_address.h"
 
 namespace tdbmesh::ctl {
 namespace {
 
 constexpr std::size_t kMostReply = 64 * 1024 * 1024;
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 bool read_exactly(int fd, Bytes& into, std::size_t count) {
   const std::size_t before = into.size();
@@ -51,11 +38,10 @@ bool read_exactly(int fd, Bytes& into, std::size_t count) {
 Outcome<eventd::Reply> ask_eventd(const Invocation& in, eventd::Request request) {
   const std::string socket = socket_path(in.options.socket);
   const std::string path = socket.substr(0, socket.rfind('/') + 1) + "eventd.socket";
+  const auto address = unix_address(path);
+  if (!address) return fail(address.error().context);
   const Descriptor fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  if (fd.get() < 0 || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+  if (fd.get() < 0 || ::connect(fd.get(), plain(*address), sizeof(*address)) != 0) {
     return fail(fmt::format("Failed to connect to event daemon ({}): is tdbmeshd running on this node?", path));
   }
   request.reqid = 1;
