@@ -82,6 +82,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"scriptstatus", Needs::Nothing, "[<event>]", "show how the event's scripts ran last (monitor)", run_scriptstatus},
     {"checktcpport", Needs::Nothing, "<port>", "check if a port can be bound (98: somebody listens)", run_checktcpport},
     {"why", Needs::AnyNode, "ip <ip>|node <pnn>|unhealthy", "show the last decisions and their reasons", run_why},
+    {"lock", Needs::Nothing, "check <path>", "does a file system's lock exclude? run it on two nodes", run_lock, false},
     {"samba", Needs::Nothing, "check", "look whether Samba on this node is set up for tdbmesh", run_samba, false},
     {"keygen", Needs::Nothing, "[<file>]", "make the key that the nodes share (cluster.key)", run_keygen, false},
 });

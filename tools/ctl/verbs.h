@@ -104,6 +104,8 @@ Outcome<int> run_dumpdbbackup(Invocation& in);
 Outcome<int> run_wipedb(Invocation& in);
 // cmd_samba.cc
 Outcome<int> run_samba(Invocation& in);
+// cmd_lock.cc
+Outcome<int> run_lock(Invocation& in);
 // cmd_records.cc
 Outcome<int> run_pfetch(Invocation& in);
 Outcome<int> run_pstore(Invocation& in);
