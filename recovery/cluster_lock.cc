@@ -29,6 +29,7 @@ std::optional<LockSlot> decode_lock_slot(BytesView bytes) {
 }
 
 void ClusterLock::want(const LockRecord& record, Instant now, LockActions& out) {
+  if (!wanted_) status_.text.clear();  // it says "not wanted", from the last release
   wanted_ = true;
   const bool changed = record != record_;
   record_ = record;

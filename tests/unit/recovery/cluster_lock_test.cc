@@ -94,6 +94,14 @@ TEST_F(ClusterLockVote, EndsWithItsHelperAtOnceAndIsTriedAgainEachSecond) {
   EXPECT_TRUE(std::holds_alternative<StartHelper>(out.back()));
 }
 
+TEST_F(ClusterLockVote, WhileItIsTriedAgainNobodyIsToldThatItIsNotWanted) {
+  acquire(0, record(5));
+  lock.release(at(100), out);
+  EXPECT_EQ(lock.status().text, "not wanted");
+  lock.want(record(6), at(5000), out);
+  EXPECT_EQ(lock.status().text, "");
+}
+
 TEST_F(ClusterLockVote, AForeignHelperHasNoRegister) {
   ClusterLock foreign(n0, Timing{}, {.has_register = false, .foreign = true});
   foreign.want(record(5), at(0), out);
