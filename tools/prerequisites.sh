@@ -12,6 +12,8 @@ RUNTIME_PACKAGES=(samba samba-common-bin smbclient winbind ctdb tdb-tools python
 
 # For tools/lab and its test.
 GLUSTER_PACKAGES=(glusterfs-server glusterfs-client samba-vfs-modules)
+# For tools/lab --with, beside those above.
+SERVICE_PACKAGES=(nfs-ganesha-gluster dbus apache2 libiscsi-bin)
 
 package_missing() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" != installed ]

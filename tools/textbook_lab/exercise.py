@@ -16,6 +16,7 @@ TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path[:0] = [os.path.join(TREE, 'tests', 'integration'), os.path.dirname(os.path.abspath(__file__))]
 
 import lab  # noqa: E402
+import services  # noqa: E402
 from hosts import FLOATING, TextbookLab, wait_for  # noqa: E402
 
 USER, PASSWORD = 'smbuser', 'Secret-1'
@@ -45,6 +46,7 @@ class Exercise:
     def __init__(self, machines, options):
         self.lab, self.options, self.flavour = machines, options, machines.flavour
         self.tool = self.flavour.tool
+        self.services = services.asked_for(options.services)
         self.grade, self.phases = [], []
         self.names = ' '.join(n.name for n in self.servers)
 
@@ -126,8 +128,13 @@ class Exercise:
             self.edit(self.servers, folder + '/ctdb.conf', '[logging]\n\tlocation = file:%s\n[cluster]\n\tcluster lock = %s\n' % (
                 self.flavour.log, self.flavour.lock))
             self.on_all('mkdir -p /etc/ctdb/events/legacy; ctdb event script enable legacy %s' % self.flavour.script)
+            for service in self.services:
+                if service.peer_script:
+                    self.on_all('ctdb event script enable legacy %s' % service.peer_script)
         else:
-            self.edit(self.servers, folder + '/tdbmesh.conf', '[cluster]\n\tcluster lock = %s\n' % self.flavour.lock)
+            self.edit(self.servers, folder + '/tdbmesh.conf', '[cluster]\n\tcluster lock = %s\n[checks]\n%s' % (
+                self.flavour.lock, ''.join('\t%s\n' % check for check in
+                                           ['smb = smb 127.0.0.1:445'] + [service.check for service in self.services])))
             first = self.servers[0]
             self.type(first, 'tdbmesh keygen %s/cluster.key' % folder)
             with open(first.path(folder + '/cluster.key'), 'rb') as key:
@@ -137,7 +144,8 @@ class Exercise:
                 with open(other.path(folder + '/cluster.key'), 'wb') as out:
                     out.write(content)
                 os.chmod(other.path(folder + '/cluster.key'), 0o600)
-            self.on_all('tdbmesh event script enable legacy %s' % self.flavour.script)
+            for script in [self.flavour.script] + [service.script for service in self.services]:
+                self.on_all('tdbmesh event script enable legacy %s' % script)
             self.edit(self.servers, '/etc/default/tdbmesh', 'META=lock\n')
         share = ('\tpath = /\n\tvfs objects = glusterfs\n\tglusterfs:volume = data\n\tkernel share modes = no\n'
                  if self.options.vfs_glusterfs else '\tpath = /data\n')
@@ -148,6 +156,11 @@ class Exercise:
             '\tidmap config * : range = 1000000-1999999\n\tdisable spoolss = yes\n\tload printers = no\n',
             '[data]\n', share, '\tread only = no\n\tvalid users = %s\n' % USER)))
         self.on_all('useradd -M -u 2001 -s /usr/sbin/nologin %s' % USER)
+        for service in self.services:
+            self.title('Beside SMB: %s' % service.name)
+            service.configure(self)
+            if self.flavour.is_peer and not service.peer_script:
+                self.on_all('systemctl enable --now %s' % service.unit, check=False)
 
     def lock_volume(self):
         self.title('The lock: a small replicated volume of its own')
@@ -192,6 +205,26 @@ class Exercise:
         self.type(first, "printf '%s\\n%s\\n' | %ssmbpasswd -s -a %s" % (PASSWORD, PASSWORD, self.flavour.preload, USER))
         said = self.type(last, '%spdbedit -L' % self.flavour.preload, check=False).stdout
         self.check('the account typed on %s is known on %s' % (first.name, last.name), USER in said)
+
+    # -- the other services --
+
+    def until(self, condition, bound=90):
+        """Tries until it is so; the time it took, or None."""
+        began = time.monotonic()
+        while time.monotonic() - began < bound * lab.SLOW:
+            if condition():
+                return time.monotonic() - began
+            time.sleep(0.2)
+        return None
+
+    def serve(self, kind, when):
+        """Each service through the floating address: what the client leaves now, and what it left before the fault."""
+        for service in self.services:
+            word = '%s-%s' % (kind, when)
+            good = self.until(lambda: service.get(self, '%s-before' % kind)) if when == 'after' else 0
+            good = good is not None and self.until(lambda: service.put(self, word)) is not None and \
+                self.until(lambda: service.get(self, word)) is not None
+            self.check('%s: %s is served through %s %s the fault' % (kind, service.name, FLOATING, when), good)
 
     # -- the workstation --
 
@@ -252,17 +285,20 @@ class Exercise:
         made = self.smb('mkdir %s' % folder)
         first, good = self.write_files(folder, 0, FILES // 2 - 1)
         self.check('%s: file00 to file49 are written through %s' % (kind, FLOATING), good, made.stdout)
+        self.serve(kind, 'before')
         victim = self.servers[self.lab.holders()[0]]
         others = [s for s in self.servers if s is not victim]
         watcher = others[0]
         logs = {s.number: len(s.log()) for s in others}
+        daemons = {s.number: s.daemon_pid() for s in others}
         began = time.monotonic()
         if silently:
             print('(the power of %s is cut)' % victim.name, flush=True)
             self.lab.silence(victim)
         else:
-            self.type(victim, 'systemctl stop %s smbd nmbd; umount %s /data; systemctl stop glusterd' % (
-                self.flavour.service, LOCK_MOUNT), check=False, bound=120)
+            units = ' '.join([self.flavour.service, 'smbd', 'nmbd'] + [service.unit for service in self.services])
+            self.type(victim, 'systemctl stop %s; umount %s /data; systemctl stop glusterd' % (units, LOCK_MOUNT),
+                      check=False, bound=180)
             print('%s# poweroff' % victim.name, flush=True)
             self.lab.remove(victim)
         twice, told, moved = False, '', None
@@ -286,6 +322,7 @@ class Exercise:
         if until_first is not None:
             self.phase('%s: first file served again' % kind, until_first + (moved or 0))
         self.check('%s: file50 to file99 are written through %s' % (kind, FLOATING), good)
+        self.serve(kind, 'after')
         self.check('%s: the address was never on two servers' % kind, not twice)
         self.story(watcher)
         if silently:
@@ -310,6 +347,10 @@ class Exercise:
         self.check('%s: every server has the same 100 files' % kind, healed())
         logs = {s.number: s.log()[logs[s.number]:] for s in others}
         self.check('%s: nobody was banned' % kind, not any('anning node' in t or 'is banned' in t for t in logs.values()))
+        self.check('%s: the daemons of the others ran on' % kind, daemons == {s.number: s.daemon_pid() for s in others})
+        if silently and len(self.servers) == 2:
+            self.type(watcher, "grep -hE 'has not responded|isconnect' /var/log/glusterfs/gluster-lock.log "
+                      "/var/log/glusterfs/bricks/bricks-lock.log | cut -c1-150 | tail -n 12", check=False)
         print('%s# tail %s' % (watcher.name, self.flavour.log))
         for line in logs[watcher.number].splitlines()[-30:]:
             print('    ' + line)
@@ -317,6 +358,17 @@ class Exercise:
             self.check('silent: the log says that the lock was waited for, and which',
                        'waiting for the cluster lock ' + self.flavour.lock in logs[watcher.number])
         return served
+
+    def undo(self):
+        self.title('The lock volume is stopped: the hooks undo what they did')
+        self.type(self.servers[0], 'gluster --mode=script volume stop lock', bound=300)
+
+        def undone(server):
+            return LOCK_MOUNT not in server.run('cat /etc/fstab; mount -t fuse.glusterfs').stdout and \
+                server.run('systemctl is-enabled tdbmesh', check=False).returncode != 0 and server.daemon_pid() is None
+        self.check('unmounted, out of /etc/fstab, tdbmesh stopped and disabled on %s' % self.names,
+                   self.until(lambda: all(undone(s) for s in self.servers)) is not None)
+        self.on_all('cat /etc/fstab; systemctl is-enabled tdbmesh', check=False)
 
     def run(self):
         try:
@@ -326,6 +378,8 @@ class Exercise:
             self.accounts()
             for kind in self.options.faults:
                 self.fault(kind)
+            if not self.flavour.is_peer:
+                self.undo()
         except lab.LabError as error:
             print(error, flush=True)
             self.check('the exercise went on to its end', False, str(error).splitlines()[0])
@@ -352,7 +406,7 @@ def side_by_side(runs):
     sys.stdout.flush()
 
 
-def why_not_here():
+def why_not_here(wanted):
     reason = lab.why_not_here()
     if reason:
         return reason
@@ -360,6 +414,9 @@ def why_not_here():
                              ('smbclient', 'smbclient')):
         if subprocess.run(['which', program], capture_output=True).returncode:
             return 'needs the package %s (%s is not installed)' % (package, program)
+    missing = sorted({package for service in wanted for package in service.missing()})
+    if missing:
+        return 'needs the packages %s' % ' '.join(missing)
     if not os.path.exists('/dev/fuse'):
         return 'needs /dev/fuse (modprobe fuse)'
     return None
@@ -375,11 +432,17 @@ def main():
     parser.set_defaults(faults=('silent', 'orderly'))
     parser.add_argument('--default-volume', action='store_true', help='leave the lock volume as Gluster ships it')
     parser.add_argument('--vfs-glusterfs', action='store_true', help='Samba uses libgfapi in place of the mount')
+    parser.add_argument('--with', dest='services', default='', metavar='SERVICE,...',
+                        help='serve these too: %s, or all' % ', '.join(services.ALL))
     parser.add_argument('--keep', action='store_true', help='leave the machines up until Enter or Ctrl-C')
     parser.add_argument('--peer', action='store_true', help='then the same with the real CTDB, and both side by side')
     parser.add_argument('--only-peer', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()
-    reason = why_not_here()
+    try:
+        wanted = services.asked_for(options.services)
+    except ValueError as error:
+        parser.error(str(error))
+    reason = why_not_here(wanted)
     if reason is None and (options.peer or options.only_peer) and not os.path.exists('/usr/sbin/ctdbd'):
         reason = 'needs the package ctdb for --peer'
     if reason:

@@ -24,7 +24,7 @@ LAYERED = ('etc',)                                  # the real one underneath
 OWN = ('var', 'bricks', 'data', 'gluster', 'root')    # this machine's, on disk
 VAR = ('lib/samba/private', 'lib/glusterd', 'cache/samba', 'log/samba', 'log/glusterfs/bricks', 'log/ctdb', 'lib/ctdb/volatile',
        'lib/ctdb/persistent', 'lib/ctdb/state', 'spool', 'tmp', 'lib/tdbmesh', 'log/tdbmesh', 'lib/dbus', 'lib/nfs/ganesha',
-       'log/apache2', 'log/ganesha', 'www/html', 'cache/apache2', 'lib/apache2')
+       'log/apache2', 'log/ganesha', 'lib/nfs/sm', 'lib/nfs/sm.bak', 'www/html', 'cache/apache2', 'lib/apache2')
 
 
 def install_tdbmesh(folder):
@@ -91,7 +91,7 @@ class TextbookLab(Lab):
                   'mount -t overlay etc -o lowerdir=/etc,upperdir=%s/etc,workdir=%s etc' % (node.top, layer),
                   'mount --rbind /dev dev', 'mount -t tmpfs -o mode=1777 shm dev/shm', 'mount -t proc proc proc',
                   'mount -t sysfs sysfs sys', 'mount -t tmpfs -o mode=755 run run',
-                  'mkdir -p run/samba run/lock run/gluster run/ctdb run/systemd/system run/dbus run/apache2 run/ganesha']
+                  'mkdir -p run/samba run/lock run/gluster run/ctdb run/systemd/system run/dbus run/apache2 run/ganesha run/rpcbind run/sendsigs.omit.d']
         script += ['mount --bind %s/%s %s' % (node.top, folder, folder) for folder in OWN]
         script += ['pivot_root . old', 'cd /', 'umount -l /old', 'rmdir /old', 'ip link set lo up', 'hostname %s' % node.name]
         done = subprocess.run(node.enter(['sh', '-ec', '\n'.join(script)]), capture_output=True, text=True)
