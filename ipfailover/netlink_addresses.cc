@@ -17,11 +17,15 @@
 #include <map>
 #include <set>
 
+#include "db/base/time.h"
+
 namespace tdbmesh::ipfailover {
 namespace {
 
 constexpr std::size_t kMostPerSend = 64;  // their answers fit into the default receive buffer
 constexpr std::uint32_t kForEver = 0xFFFFFFFFu;
+constexpr Duration kMostUntilReceived = milliseconds(20);
+constexpr unsigned kReceivedStepUs = 200;
 
 class Message {
  public:
@@ -207,7 +211,38 @@ std::vector<int> NetlinkAddresses::transact(std::vector<Bytes>& requests) {
 }
 
 Result<> NetlinkAddresses::put(const AddressToPut& address, std::uint32_t lifetime) {
-  return put(std::vector<AddressToPut>{address}, lifetime).front();
+  Result<> done = put(std::vector<AddressToPut>{address}, lifetime).front();
+  if (!done || is_v4(address.address)) return done;
+  // Who is told of the address before the kernel receives for it sends into nothing. Worse: what we ask of the neighbours
+  // ourselves with it as source stays unanswered, and then nothing leaves towards them for a whole second.
+  const Instant give_up = boot_time_now() + kMostUntilReceived;
+  while (!receives_for(address.address) && boot_time_now() < give_up) ::usleep(kReceivedStepUs);
+  return done;
+}
+
+bool NetlinkAddresses::receives_for(const Address& address) {
+  Message message(RTM_GETROUTE, NLM_F_REQUEST);
+  rtmsg head{};
+  head.rtm_family = is_v4(address) ? AF_INET : AF_INET6;
+  head.rtm_dst_len = static_cast<std::uint8_t>(length_of(address) * 8);
+  message.body(&head, sizeof head);
+  message.attribute(RTA_DST, address.bytes.data(), length_of(address));
+  Bytes request = message.take();
+  const std::uint32_t sequence = ++sequence_;
+  reinterpret_cast<nlmsghdr*>(request.data())->nlmsg_seq = sequence;
+  if (::send(fd_, request.data(), request.size(), 0) < 0) return false;
+  alignas(nlmsghdr) char buffer[4096];
+  while (true) {
+    const ssize_t got = ::recv(fd_, buffer, sizeof buffer, 0);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return false;
+    auto left = static_cast<unsigned>(got);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer); NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
+      if (header->nlmsg_seq != sequence) continue;  // of an earlier, abandoned call
+      return header->nlmsg_type == RTM_NEWROUTE && header->nlmsg_len >= NLMSG_LENGTH(sizeof(rtmsg)) &&
+             static_cast<const rtmsg*>(NLMSG_DATA(header))->rtm_type == RTN_LOCAL;
+    }
+  }
 }
 
 std::vector<Result<>> NetlinkAddresses::put(const std::vector<AddressToPut>& addresses, std::uint32_t lifetime) {

@@ -45,11 +45,12 @@ class NetlinkAddresses {
   NetlinkAddresses(const NetlinkAddresses&) = delete;
   NetlinkAddresses& operator=(const NetlinkAddresses&) = delete;
 
-  // Adds the address or prolongs the one that is there; usable when it returns (IPv6: no duplicate address detection).
+  // Adds the address or prolongs the one that is there; usable when it returns (IPv6: no duplicate address detection, and
+  // waits for the kernel, which receives for a new address only some time after it has said yes; 20 ms at most).
   // The kernel itself removes it `lifetime` seconds later (0: never). It keeps time in jiffies and looks once a second,
   // so it is gone between lifetime - 0.25 s and lifetime + 1 s. NotFound: no such interface.
   [[nodiscard]] Result<> put(const AddressToPut& address, std::uint32_t lifetime);
-  // Many at once: one result for each, in order.
+  // Many at once, without that wait: to prolong them. One result for each, in order.
   [[nodiscard]] std::vector<Result<>> put(const std::vector<AddressToPut>& addresses, std::uint32_t lifetime);
 
   // Removes exactly these. What is not there counts as removed. When the kernel takes secondary addresses of the same
@@ -66,6 +67,8 @@ class NetlinkAddresses {
   explicit NetlinkAddresses(int fd) : fd_(fd) {}
   // Sends requests and waits for the answer to each; 0 or an errno value.
   std::vector<int> transact(std::vector<Bytes>& requests);
+  // Does the kernel route to the address as to one of its own?
+  bool receives_for(const Address& address);
 
   int fd_;
   std::uint32_t sequence_ = 0;

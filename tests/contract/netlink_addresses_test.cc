@@ -85,6 +85,29 @@ TEST_F(NetlinkAddressesTest, AnIpv6AddressIsUsableAtOnce) {
   ::close(fd);
 }
 
+// The kernel says yes to a new address before it receives for it: a datagram sent in between would leave by eth0.
+TEST_F(NetlinkAddressesTest, WhatIsSentToANewIpv6AddressArrives) {
+  const int receiver = ::socket(AF_INET6, SOCK_DGRAM, 0);
+  sockaddr_in6 there{};
+  there.sin6_family = AF_INET6;
+  ASSERT_EQ(::bind(receiver, reinterpret_cast<sockaddr*>(&there), sizeof there), 0);
+  socklen_t size = sizeof there;
+  ASSERT_EQ(::getsockname(receiver, reinterpret_cast<sockaddr*>(&there), &size), 0);
+  const int sender = ::socket(AF_INET6, SOCK_DGRAM, 0);
+  for (int i = 1; i <= 50; ++i) {
+    const std::string text = "fd07::2:" + std::to_string(i);
+    std::memcpy(&there.sin6_addr, address(text).bytes.data(), 16);
+    ASSERT_TRUE(kernel_->put({address(text), 64, "eth0"}, 30));
+    ASSERT_EQ(::sendto(sender, "x", 1, 0, reinterpret_cast<sockaddr*>(&there), sizeof there), 1) << text;
+    pollfd wait{receiver, POLLIN, 0};
+    ASSERT_EQ(::poll(&wait, 1, 2000), 1) << text;
+    char ignored = 0;
+    ASSERT_EQ(::recv(receiver, &ignored, 1, 0), 1);
+  }
+  ::close(sender);
+  ::close(receiver);
+}
+
 TEST_F(NetlinkAddressesTest, TheKernelForgetsWhatIsNotRenewed) {
   for (const char* text : {"10.7.0.3", "fd07::3"}) {
     ASSERT_TRUE(kernel_->put({address(text), 24, "eth0"}, 1));
