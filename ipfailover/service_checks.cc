@@ -90,9 +90,9 @@ void ServiceChecks::begin(Probe& probe) {
                     [this, &probe, alive = std::weak_ptr<int>(alive_)](std::int32_t result, const std::string& output) {
                       if (alive.expired()) return;
                       if (result == 0) return end(probe, true, {});
-                      end(probe, false,
-                          result == -ETIMEDOUT ? std::string("no end within the limit")
-                                               : fmt::format("result {}: {}", result, output.substr(0, 200)));
+                      if (result == -ETIMEDOUT) return end(probe, false, "no end within the limit");
+                      const std::string said = output.substr(0, 200);
+                      end(probe, false, fmt::format("result {}{}{}", result, said.empty() ? "" : ": ", said));
                     });
     return;
   }

@@ -178,10 +178,13 @@ class Addresses(Scenario):
             for address in mine:
                 self.assertEqual([turn[0] for turn in watch.turns(address)], [node.number])
 
-    def kept_connection_moves(self, unreachable_at_first=False):
+    def kept_connection_moves(self, family='.', unreachable_at_first=False):
         """A client that only listens has its connection made anew after a move; seconds from the move until then."""
         victim = self.plain_victim()
-        address = next(a for a in self.of(victim) if '.' in a)
+        if not [a for a in self.of(victim) if family in a]:
+            elsewhere = next(a for a in self.lab.addresses if family in a)
+            victim.tool('moveip', elsewhere, str(victim.number))
+        address = next(a for a in self.of(victim) if family in a)
         keeper = self.lab.in_client(KEEP, PORT, address)
         said = []
         reader = threading.Thread(target=lambda: said.extend(json.loads(line) for line in keeper.stdout))
@@ -193,7 +196,7 @@ class Addresses(Scenario):
             _, _, served_by, own_end = said[0]
             self.assertEqual(served_by, victim.number)
             # as CTDB's tool does it for services that do not register their connections themselves
-            victim.run(['ctdb', 'addtickle', own_end, '%s:%d' % (address, PORT)])
+            victim.run(['ctdb', 'addtickle', own_end, ('%s:%d' if family == '.' else '[%s]:%d') % (address, PORT)])
             others = [node for node in self.nodes if node is not victim]
             wait_for(lambda: all(own_end in node.run(['ctdb', 'gettickles', address], check=False).stdout
                                  for node in others), 'the others to know the connection')
@@ -219,6 +222,9 @@ class Addresses(Scenario):
     def test_connected_clients_learn_at_once(self):
         """A client that only listens notices nothing by itself: the new owner's tickle and its reset tell it."""
         print('a kept connection was made anew after %.3f s' % self.kept_connection_moves())
+
+    def test_connected_clients_learn_at_once_by_ipv6(self):
+        print('... after %.3f s by IPv6' % self.kept_connection_moves(family=':'))
 
     def test_a_connected_client_that_misses_the_first_tickle(self):
         """Nothing reaches it while the address moves: announcements and tickles are repeated until it hears them."""
