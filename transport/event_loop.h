@@ -34,7 +34,7 @@ class EventLoop {
 
   // An idle loop still turns this often, so that who watches turns() can tell idle from hung, and so that
   // timers are at most this late after the machine slept.
-  static constexpr Duration kLongestSleep = std::chrono::milliseconds(50);
+  static constexpr Duration kLongestSleep = std::chrono::milliseconds(250);
 
   [[nodiscard]] static Result<std::unique_ptr<EventLoop>> create();
   ~EventLoop();

@@ -25,20 +25,20 @@
 
 #include "db/base/check.h"
 #include "db/base/thread.h"
+#include "transport/realtime.h"
 #include "transport/zmq_guard.h"
 #include "transport/zmq_sockets.h"
 
 namespace tdbmesh {
 namespace {
 
-constexpr int kPriority = 10;
 constexpr int kMostWaiting = 64;           // heartbeats per peer not read yet
 constexpr int kMostQueued = 4;             // older heartbeats are worth nothing
 constexpr std::size_t kMostBytes = 64 * 1024;
 constexpr int kMostPerPass = 1024;         // packets handled before the own beat is looked at again
 constexpr Duration kReconnectAfter = std::chrono::seconds(1);
 
-// The loop holds the mutex at ordinary priority: inheritance keeps others from getting in between.
+// The loop holds the mutex at a lower priority: inheritance keeps others from getting in between.
 class PriorityMutex {
  public:
   PriorityMutex() {
@@ -57,18 +57,6 @@ class PriorityMutex {
  private:
   pthread_mutex_t mutex_;
 };
-
-// Tried on the calling thread for a moment: ZeroMQ aborts when its own threads may not have what was asked for.
-bool realtime_is_allowed() {
-  int policy = 0;
-  sched_param before{};
-  if (pthread_getschedparam(pthread_self(), &policy, &before) != 0) return false;
-  sched_param wanted{};
-  wanted.sched_priority = kPriority;
-  if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &wanted) != 0) return false;
-  pthread_setschedparam(pthread_self(), policy, &before);
-  return true;
-}
 
 std::optional<Pnn> pnn_of(const std::string& user) {
   std::uint32_t value = 0;
@@ -154,10 +142,10 @@ Result<> HeartbeatThread::Impl::start() {
   if (wake_fd_ < 0 || control_fd_ < 0) return system_failure("cannot start the heartbeat thread");
   context_ = zmq_ctx_new();
   if (context_ == nullptr) return system_failure("cannot start ZeroMQ");
-  realtime_ = options_.realtime && realtime_is_allowed();
+  realtime_ = options_.realtime && realtime_is_allowed(SCHED_FIFO, kHeartbeatPriority);
   if (realtime_) {
     zmq_ctx_set(context_, ZMQ_THREAD_SCHED_POLICY, SCHED_FIFO);
-    zmq_ctx_set(context_, ZMQ_THREAD_PRIORITY, kPriority);
+    zmq_ctx_set(context_, ZMQ_THREAD_PRIORITY, kHeartbeatPriority);
   }
   // What exists now, not the databases that are mapped later: locking those would keep them in memory for ever.
   const bool locked = mlockall(MCL_CURRENT | MCL_ONFAULT) == 0;
@@ -234,7 +222,7 @@ void HeartbeatThread::Impl::become_urgent() {
   prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul);
   if (realtime_) {
     sched_param wanted{};
-    wanted.sched_priority = kPriority;
+    wanted.sched_priority = kHeartbeatPriority;
     pthread_setschedparam(pthread_self(), SCHED_FIFO, &wanted);
   } else if (options_.realtime) {
     setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), -20);

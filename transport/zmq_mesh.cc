@@ -1,5 +1,6 @@
 #include "transport/zmq_mesh.h"
 
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -18,6 +19,7 @@
 
 #include "db/base/check.h"
 #include "transport/envelope.h"
+#include "transport/realtime.h"
 #include "transport/zmq_guard.h"
 #include "transport/zmq_sockets.h"
 
@@ -153,6 +155,7 @@ class ZmqMesh::Impl {
   std::uint64_t next_number_ = 0;  // sessions and connections of all peers: only grows
   int next_monitor_ = 0;
   bool more_to_receive_ = false;
+  Instant timer_at_ = kNever;  // what timer_fd_ is set to
   bool pending_ = false;  // some peer has gap_pending or reset_pending
   RejectionFilter filter_;
   RejectionFilter drop_filter_;
@@ -191,6 +194,10 @@ Result<> ZmqMesh::Impl::start() {
 
   context_ = zmq_ctx_new();
   if (context_ == nullptr) return system_failure("cannot start ZeroMQ");
+  if (options_.realtime && realtime_is_allowed(SCHED_RR, kLoopPriority)) {
+    zmq_ctx_set(context_, ZMQ_THREAD_SCHED_POLICY, SCHED_RR);
+    zmq_ctx_set(context_, ZMQ_THREAD_PRIORITY, kLoopPriority);
+  }
   access_.set(options_.peers, options_.self);
   receiver_ = open_receiver(context_, options_.key, options_.address, kMostWaitingPerPeer,
                             kMostMessageBytes + kMostEnvelopeBytes);
@@ -395,6 +402,8 @@ void ZmqMesh::Impl::settle_debts() {
     }
     next = std::min(next, peer->recreate_at);
   }
+  if (next == timer_at_) return;
+  timer_at_ = next;
   itimerspec when{};
   if (next != kNever) {
     const auto wait = std::max<std::int64_t>(1, (next - now).count());
@@ -618,6 +627,7 @@ void ZmqMesh::Impl::process() {
     if (tag == kTagWake || tag == kTagTimer) {
       std::uint64_t ignored = 0;
       (void)!::read(tag == kTagWake ? wake_fd_ : timer_fd_, &ignored, sizeof ignored);
+      if (tag == kTagTimer) timer_at_ = kNever;
       look_everywhere = true;
     } else if (tag == kTagReceiver) {
       receive_now = true;

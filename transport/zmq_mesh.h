@@ -48,6 +48,7 @@ struct MeshOptions {
   // Bounds per peer on what waits to be sent: beyond either, messages are dropped (and show as gap).
   int most_queued_messages = 20'000;
   std::size_t most_queued_bytes = std::size_t{512} << 20;
+  bool realtime = false;  // ZeroMQ's thread before ordinary processes, if the system allows it
   // One line for the log: connections refused, envelopes dropped. Rate-limited. May be empty.
   std::function<void(const std::string& line)> report;
 };

@@ -28,6 +28,7 @@
 #include "transport/client_server.h"
 #include "transport/event_loop.h"
 #include "transport/heartbeat_thread.h"
+#include "transport/realtime.h"
 #include "transport/zmq_mesh.h"
 
 namespace tdbmesh {
@@ -250,6 +251,7 @@ Result<void> Daemon::Impl::start() {
   mesh.port = setup_.port;
   mesh.peers = setup_.peers;
   mesh.key = setup_.key;
+  mesh.realtime = setup_.realtime;
   mesh.report = [this](const std::string& line) { log(LogLevel::Warning, line); };
   Result<std::unique_ptr<ZmqMesh>> link = ZmqMesh::open(std::move(mesh), *this);
   if (!link) return tl::unexpected<Error>(link.error());
@@ -495,6 +497,10 @@ void Daemon::Impl::maintain() {
 }
 
 int Daemon::Impl::run() {
+  // Last, so that only the loop itself has it: workers that wait for disks and locks need no precedence.
+  if (setup_.realtime && !become_realtime_loop()) {
+    log(LogLevel::Info, "event loop: ordinary priority (real-time scheduling is not allowed)");
+  }
   loop_->run();
   return exit_status_;
 }
