@@ -20,16 +20,33 @@ constexpr Duration kPatience = std::chrono::seconds(30);
 // Of so many operations the duration of one is taken, where taking it would cost a part of the operation itself.
 constexpr std::uint64_t kSampleEvery = 16;
 
-Bytes local_key(const Options& options, Pnn own, int i) {
-  return fmt::format("local-{}-{}-{}", number(own), options.tag, i);
-}
-
 // Increments the locked counter and lets go of it.
 std::uint64_t increment(SharedDatabase& database, int size) {
   const std::uint64_t count = counter_in(database.value()) + 1;
   database.store(counter_value(count, size));
   database.unlock();
   return count;
+}
+
+// Makes this client's own records, then does `operation` with one after the other until the time is over.
+template <class Operation>
+Run on_local_records(ctdb::Client& client, SharedDatabase& database, const Options& options, Operation operation) {
+  const Pnn own = or_die(client.pnn(), "GET_PNN");
+  std::vector<Bytes> keys;
+  for (int i = 0; i < options.keys; ++i) {
+    keys.push_back(fmt::format("local-{}-{}-{}", number(own), options.tag, i));
+    database.fetch_locked(keys.back());
+    increment(database, options.value_size);
+  }
+  std::uint64_t done = 0;
+  Run run(options);
+  for (auto before = Clock::now(); before < run.end(); before = Clock::now()) {
+    operation(keys[done++ % keys.size()]);
+    run.add(Clock::now() - before);
+    for (std::uint64_t i = 1; i < kSampleEvery; ++i) operation(keys[done++ % keys.size()]);
+  }
+  run.count(done);
+  return run;
 }
 
 // Zipf's distribution over `keys`, or the uniform one, from a generator that is the same everywhere.
@@ -129,56 +146,22 @@ void many(ctdb::Client& client, const Options& options) {
   run.report("many", own);
 }
 
-// Records that are here already and that nobody else wants.
+// Records that are here already and that nobody else wants: locked and stored, or only read.
 void local(ctdb::Client& client, const Options& options) {
   SharedDatabase database(client, options.database);
-  const Pnn own = or_die(client.pnn(), "GET_PNN");
-  std::vector<Bytes> keys;
-  for (int i = 0; i < options.keys; ++i) {
-    keys.push_back(local_key(options, own, i));
-    database.fetch_locked(keys.back());
-    increment(database, options.value_size);
-  }
   std::uint64_t remote = 0;
-  std::uint64_t done = 0;
-  Run run(options);
-  while (true) {
-    const auto before = Clock::now();
-    if (before >= run.end()) break;
-    for (std::uint64_t i = 0; i < kSampleEvery; ++i, ++done) {
-      const auto begun = i == 0 ? before : Clock::time_point{};
-      remote += database.fetch_locked(keys[done % keys.size()]) ? 1 : 0;
-      increment(database, options.value_size);
-      if (i == 0) run.add(Clock::now() - begun);
-    }
-  }
-  run.count(done);
+  Run run = on_local_records(client, database, options, [&](const Bytes& key) {
+    remote += database.fetch_locked(key) ? 1 : 0;
+    increment(database, options.value_size);
+  });
   run.tell("remote", static_cast<double>(remote));
-  run.report("local", own);
+  run.report("local", or_die(client.pnn(), "GET_PNN"));
 }
 
-// Reads of records that are here, without a lock.
 void parse(ctdb::Client& client, const Options& options) {
   SharedDatabase database(client, options.database);
-  const Pnn own = or_die(client.pnn(), "GET_PNN");
-  std::vector<Bytes> keys;
-  for (int i = 0; i < options.keys; ++i) {
-    keys.push_back(local_key(options, own, i));
-    database.fetch_locked(keys.back());
-    increment(database, options.value_size);
-  }
-  std::uint64_t done = 0;
-  Run run(options);
-  while (true) {
-    const auto before = Clock::now();
-    if (before >= run.end()) break;
-    for (std::uint64_t i = 0; i < kSampleEvery; ++i, ++done) {
-      database.parse_local(keys[done % keys.size()]);
-      if (i == 0) run.add(Clock::now() - before);
-    }
-  }
-  run.count(done);
-  run.report("parse", own);
+  Run run = on_local_records(client, database, options, [&](const Bytes& key) { database.parse_local(key); });
+  run.report("parse", or_die(client.pnn(), "GET_PNN"));
 }
 
 // Puts new records there, owned by this node.
