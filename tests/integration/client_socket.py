@@ -1,8 +1,9 @@
 """Just enough of the CTDB client protocol for tests: controls over the daemon's socket, and bytes that no honest
 client would send. A module, and a program to be run inside a node:
 
-    client_socket.py SOCKET ping | attach NAME | hostile SEED | until-ok COUNT
+    client_socket.py SOCKET ping | attach NAME | hostile SEED | until-ok COUNT | stay SRVID
 """
+import os
 import random
 import socket
 import struct
@@ -13,6 +14,9 @@ MAGIC, VERSION, CURRENT_NODE = 0x43544442, 1, 0xF0000001
 REQ_CALL, REQ_MESSAGE, REQ_CONTROL, REPLY_CONTROL = 0, 5, 7, 8
 PING, GETDBPATH, GETVNNMAP, GET_DBMAP, GET_RECMODE, DB_ATTACH, GET_PID = 3, 4, 5, 9, 15, 18, 30
 GET_NODEMAP, TRANS3_COMMIT, GET_RUNSTATE, DB_OPEN_FLAGS = 91, 119, 138, 149
+REGISTER_SRVID, TCP_CLIENT, GET_TCP_TICKLE_LIST = 23, 44, 55
+REGISTER_NOTIFY, DEREGISTER_NOTIFY, CHECK_PID_SRVID, ECHO_DATA = 114, 115, 151, 156
+TCP_CLIENT_DISCONNECTED, TCP_CLIENT_PASSED, START_IPREALLOCATE = 159, 160, 161
 RUNNING = 5
 
 
@@ -31,17 +35,29 @@ class Connection:
         self.socket.connect(path)
         self.buffer = b''
         self.reqid = 0
+        self.messages = []
 
-    def control(self, opcode, data=b'', dest=CURRENT_NODE):
-        """(status, data) of one control."""
+    def control(self, opcode, data=b'', dest=CURRENT_NODE, srvid=0):
+        """(status, data) of one control. Messages that come before its answer are kept for message()."""
         self.reqid += 1
-        self.socket.sendall(packet(REQ_CONTROL, control_body(opcode, data), self.reqid, dest))
+        self.socket.sendall(packet(REQ_CONTROL, control_body(opcode, data, srvid=srvid), self.reqid, dest))
         while True:
             reply = self.read_packet()
             header = struct.unpack('=8I', reply[:32])
+            if header[4] == REQ_MESSAGE:
+                self.messages.append(reply)
             if header[4] == REPLY_CONTROL and header[7] == self.reqid:
                 status, size, _ = struct.unpack('=iII', reply[32:44])
                 return status, reply[44:44 + size]
+
+    def message(self):
+        """(srvid, data) of the next message to this client; waits for it."""
+        while not self.messages:
+            reply = self.read_packet()
+            if struct.unpack_from('=I', reply, 16)[0] == REQ_MESSAGE:
+                self.messages.append(reply)
+        srvid, size = struct.unpack_from('=QI', self.messages[0], 32)
+        return srvid, self.messages.pop(0)[44:44 + size]
 
     def read_packet(self):
         while len(self.buffer) < 4 or len(self.buffer) < struct.unpack('=I', self.buffer[:4])[0]:
@@ -139,6 +155,11 @@ def main(arguments):
         print(Connection(path).control(PING)[0])
     elif verb == 'attach':
         print(*Connection(path).attach(arguments[2]))
+    elif verb == 'stay':
+        connection = Connection(path)
+        connection.control(REGISTER_SRVID, srvid=int(arguments[2], 0))
+        print(os.getpid(), flush=True)
+        sys.stdin.read()
     elif verb == 'until-ok':
         print(until_ok(path, int(arguments[2])))
     elif verb == 'hostile':

@@ -194,7 +194,7 @@ void Node::tick_control() {
 
 void Node::on_heartbeats() { tick_control(); }
 
-// Controls that wait for a node end when it disconnects.
+// Controls that wait for a node end when it disconnects, but for those that wait until it is left out.
 void Node::note_peers() {
   std::set<Pnn> present;
   for (const Pnn pnn : connected()) present.insert(pnn);
@@ -204,6 +204,10 @@ void Node::note_peers() {
     for (const RemoteControls::Pending& pending : remote_controls_.lost(pnn)) {
       reply(pending.reply, -1, {}, "node is disconnected");
     }
+  }
+  for (const Pnn pnn : present) {
+    if (connected_peers_.contains(pnn)) continue;
+    for (const RelayControl& question : remote_controls_.to_ask_again(pnn)) send_relay(pnn, question);
   }
   connected_peers_ = std::move(present);
 }
@@ -299,6 +303,11 @@ std::vector<Pnn> Node::members() const {
     for (const Member& member : view->members) all.push_back(member.pnn);
   }
   return all;
+}
+
+bool Node::is_member(Pnn pnn) const {
+  const std::vector<Pnn> all = members();
+  return std::ranges::find(all, pnn) != all.end();
 }
 
 bool Node::is_connected(Pnn pnn) const {

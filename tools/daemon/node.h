@@ -122,12 +122,14 @@ class Node final : public LinkListener, private NodeServices {
   void database_opened(Databases::Attached& attached);
   [[nodiscard]] std::uint32_t generation_for_clients() const;
   [[nodiscard]] bool is_connected(Pnn pnn) const;
+  [[nodiscard]] bool is_member(Pnn pnn) const;  // of the view in use
   void note_peers();
   void every_second();
 
   // node_actions.cc: what the cores ask for
   void carry_out(recovery::Action& action);
   void install(const View& view);
+  void settle_questions(const View& view);
   void report_persisted();
   void report_durable();
   void report_copies_if_quiet();

@@ -202,6 +202,7 @@ void Node::install(const View& view) {
   run(records_.install(view, now_));
   run(commits_.install(view, now_));
   traverses_.members_changed();
+  settle_questions(view);
   addresses_.install(view);
   ++statistics_.num_recoveries;
   recovery_finished_ = env_.wall_clock();
@@ -214,6 +215,19 @@ void Node::install(const View& view) {
   env_.log(LogLevel::Notice, fmt::format("view {} is in use: nodes {}, leader {}, generation {}",
                                          to_string(view.generation), who, to_string(view.leader),
                                          client_generation(view.generation)));
+}
+
+// Who is left out is fenced: its processes count as dead now. A member that was restarted has never heard what was
+// asked before.
+void Node::settle_questions(const View& view) {
+  std::vector<Pnn> in_view;
+  for (const Member& member : view.members) in_view.push_back(member.pnn);
+  for (const RemoteControls::Pending& pending : remote_controls_.left_out(in_view)) {
+    reply(pending.reply, -1, {}, "node is disconnected");
+  }
+  for (const Pnn pnn : in_view) {
+    for (const RelayControl& question : remote_controls_.to_ask_again(pnn)) send_relay(pnn, question);
+  }
 }
 
 void Node::report_copies_if_quiet() {

@@ -186,10 +186,17 @@ void Node::handle_control(ClientId client, const ctdb::Header& header, const ctd
     return;
   }
   const Pnn to{header.destnode};
-  if (!is_connected(to)) return reply(request.reply, -1, {}, "ctdb_control to disconnected node");
+  const bool asks_for_a_process =
+      control.opcode == ctdb::ControlOpcode::CheckPidSrvid || control.opcode == ctdb::ControlOpcode::ProcessExists;
+  const bool until_left_out = asks_for_a_process && is_member(to);
+  if (!is_connected(to) && !until_left_out) return reply(request.reply, -1, {}, "ctdb_control to disconnected node");
   if (request.reply.wanted) {
     const Instant deadline = now_ + seconds(tunables_[ctdb::Tunable::ControlTimeout]);
-    relay.id = remote_controls_.add(to, request.reply, deadline);
+    if (until_left_out) {
+      remote_controls_.add_until_left_out(to, request.reply, deadline, relay);
+    } else {
+      relay.id = remote_controls_.add(to, request.reply, deadline);
+    }
   }
   send_relay(to, relay);
 }

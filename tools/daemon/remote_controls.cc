@@ -6,8 +6,13 @@ namespace tdbmesh {
 
 std::uint64_t RemoteControls::add(Pnn to, const ReplyTo& reply, Instant deadline) {
   const std::uint64_t id = ++last_id_;
-  pending_.emplace(id, Pending{id, to, reply, deadline});
+  pending_.emplace(id, Pending{id, to, reply, deadline, std::nullopt});
   return id;
+}
+
+void RemoteControls::add_until_left_out(Pnn to, const ReplyTo& reply, Instant deadline, RelayControl& question) {
+  question.id = add(to, reply, deadline);
+  pending_.at(question.id).until_left_out = question;
 }
 
 std::optional<RemoteControls::Pending> RemoteControls::answered(std::uint64_t id, Pnn from) {
@@ -21,11 +26,29 @@ std::optional<RemoteControls::Pending> RemoteControls::answered(std::uint64_t id
 std::vector<RemoteControls::Pending> RemoteControls::lost(Pnn node) {
   std::vector<Pending> ended;
   std::erase_if(pending_, [&](const auto& entry) {
-    if (entry.second.to != node) return false;
+    if (entry.second.to != node || entry.second.until_left_out) return false;
     ended.push_back(entry.second);
     return true;
   });
   return ended;
+}
+
+std::vector<RemoteControls::Pending> RemoteControls::left_out(const std::vector<Pnn>& members) {
+  std::vector<Pending> ended;
+  std::erase_if(pending_, [&](const auto& entry) {
+    if (!entry.second.until_left_out || std::ranges::find(members, entry.second.to) != members.end()) return false;
+    ended.push_back(entry.second);
+    return true;
+  });
+  return ended;
+}
+
+std::vector<RelayControl> RemoteControls::to_ask_again(Pnn node) const {
+  std::vector<RelayControl> questions;
+  for (const auto& [id, control] : pending_) {
+    if (control.to == node && control.until_left_out) questions.push_back(*control.until_left_out);
+  }
+  return questions;
 }
 
 std::vector<RemoteControls::Pending> RemoteControls::expired(Instant now) {

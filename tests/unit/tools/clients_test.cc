@@ -9,6 +9,7 @@ namespace tdbmesh {
 namespace {
 
 using testing::ElementsAre;
+using testing::IsEmpty;
 
 constexpr ClientId kSmbd{1};
 constexpr ClientId kWinbind{2};
@@ -101,6 +102,23 @@ TEST(RemoteControls, ALostNodeEndsAllThatWaitForIt) {
   controls.add(Pnn{2}, {}, kNever);
   EXPECT_EQ(controls.lost(Pnn{1}).size(), 2u);
   EXPECT_EQ(controls.size(), 1u);
+}
+
+TEST(RemoteControls, WhetherAProcessLivesIsAskedUntilItsNodeIsLeftOut) {
+  RemoteControls controls;
+  RelayControl question;
+  question.data = "pid";
+  controls.add_until_left_out(Pnn{1}, {}, kNever, question);
+  controls.add(Pnn{1}, {}, kNever);
+  EXPECT_EQ(controls.lost(Pnn{1}).size(), 1u);
+  EXPECT_THAT(controls.to_ask_again(Pnn{1}), ElementsAre(question));
+  EXPECT_THAT(controls.to_ask_again(Pnn{2}), IsEmpty());
+  EXPECT_TRUE(controls.left_out({Pnn{0}, Pnn{1}}).empty());
+  EXPECT_EQ(controls.left_out({Pnn{0}, Pnn{2}}).size(), 1u);
+  EXPECT_FALSE(controls.answered(question.id, Pnn{1}).has_value());
+  controls.add_until_left_out(Pnn{1}, {}, kNever, question);
+  EXPECT_TRUE(controls.answered(question.id, Pnn{1}).has_value());
+  EXPECT_EQ(controls.size(), 0u);
 }
 
 }  // namespace
