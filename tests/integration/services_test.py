@@ -203,7 +203,10 @@ class Services(SambaScenario):
                 finished.append((time.monotonic(), digest(self.got)))
                 os.unlink(self.got)
             return when and finished and finished[-1][0] > when[0] + 1 and len(finished) > 1
-        thread, when = self.strike_when(lambda: os.path.exists(there) and len(finished) >= 1)
+
+        def in_the_middle():
+            return finished and os.path.exists(self.got) and SIZE // 8 < os.path.getsize(self.got) < SIZE
+        thread, when = self.strike_when(in_the_middle)
         tries = self.until_done(command, struck_and_right)
         thread.join()
         self.assertEqual({seen for _, seen in finished}, {self.right}, 'every copy that ended well is right')
