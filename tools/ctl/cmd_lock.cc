@@ -1,5 +1,6 @@
-// lock check PATH: an administrator's test of a file system that is to carry the cluster lock. A child does all that
-// touches the file system, for any call there may hang; this process says what is going on and what follows from it.
+// lock check PATH: an administrator's test of a file system that is to carry the cluster lock. A child does
+// all that touches the file system, for any call there may hang; this process says what is going on and what
+// follows from it.
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -92,7 +93,8 @@ class Looker {
   }
 
   void send(const Look& look) {
-    if (::write(out_, &look, sizeof look) != static_cast<ssize_t>(sizeof look)) ::_exit(1);  // the parent has gone
+    if (::write(out_, &look, sizeof look) != static_cast<ssize_t>(sizeof look))
+      ::_exit(1);  // the parent has gone
   }
   [[noreturn]] void fail(const char* call) {
     Look look;
@@ -160,7 +162,8 @@ struct Child {
 Outcome<Child> start_looker(const std::string& lock, const LockSign& self) {
   int down[2];
   int up[2];
-  if (::pipe2(down, O_CLOEXEC) != 0 || ::pipe2(up, O_CLOEXEC) != 0 || ::pipe2(interrupt_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
+  if (::pipe2(down, O_CLOEXEC) != 0 || ::pipe2(up, O_CLOEXEC) != 0 ||
+      ::pipe2(interrupt_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
     return fail(fmt::format("Cannot make a pipe: {}", std::strerror(errno)));
   }
   std::fflush(nullptr);
@@ -192,12 +195,14 @@ void stop_looker(const Child& child) {
 
 double as_seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
 
-Json as_json(const LockFindings& found, const std::string& lock, const std::optional<Mount>& mount, const std::string& warning) {
+Json as_json(const LockFindings& found, const std::string& lock, const std::optional<Mount>& mount,
+             const std::string& warning) {
   Json json{{"verdict", word(found.verdict)}, {"good", is_good(found.verdict)}, {"file", lock}};
   if (mount) json["mount"] = {{"point", mount->point}, {"type", mount->type}, {"options", mount->options}};
   if (!warning.empty()) json["warning"] = warning;
   if (found.other) {
-    json["other"] = {{"host", found.other->host}, {"pid", found.other->pid}, {"released", found.other->released}};
+    json["other"] = {
+        {"host", found.other->host}, {"pid", found.other->pid}, {"released", found.other->released}};
   }
   if (found.refusal_took) json["refused_after_seconds"] = as_seconds(*found.refusal_took);
   if (found.free_after) json["free_after_seconds"] = as_seconds(*found.free_after);
@@ -219,7 +224,8 @@ Outcome<int> run_lock(Invocation& in) {
   const std::string parent = slash == std::string::npos ? "." : slash == 0 ? "/" : lock.substr(0, slash);
   char resolved[PATH_MAX];
   if (::realpath(parent.c_str(), resolved) == nullptr) {
-    return fail(fmt::format("{}: {}; name the file that the cluster lock is to be, or its folder", parent, std::strerror(errno)));
+    return fail(fmt::format("{}: {}; name the file that the cluster lock is to be, or its folder", parent,
+                            std::strerror(errno)));
   }
   const auto mount = mount_of(content("/proc/self/mountinfo"), resolved);
   const std::string warning = mount ? mount_warning(*mount) : std::string();

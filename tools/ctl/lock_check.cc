@@ -38,7 +38,9 @@ std::string unescaped(const std::string& text) {
   return out;
 }
 
-std::string seconds_text(Duration d) { return fmt::format("{:.1f} s", std::chrono::duration<double>(d).count()); }
+std::string seconds_text(Duration d) {
+  return fmt::format("{:.1f} s", std::chrono::duration<double>(d).count());
+}
 
 }  // namespace
 
@@ -55,26 +57,32 @@ std::optional<Mount> mount_of(std::string_view mountinfo, std::string_view path)
     if (!(in >> type >> source)) continue;
     in >> more;
     point = unescaped(point);
-    const bool under = point == "/" || path == point || (path.starts_with(point) && path[point.size()] == '/');
+    const bool under =
+        point == "/" || path == point || (path.starts_with(point) && path[point.size()] == '/');
     // of two mounts on one place the later one is seen
-    if (under && (!best || point.size() >= best->point.size())) best = Mount{point, type, options + "," + more};
+    if (under && (!best || point.size() >= best->point.size()))
+      best = Mount{point, type, options + "," + more};
   }
   return best;
 }
 
 std::string mount_warning(const Mount& mount) {
   if (std::find(kLocalTypes.begin(), kLocalTypes.end(), mount.type) != kLocalTypes.end()) {
-    return fmt::format("{} is a local file system ({}): no other node sees a lock on it; is the cluster file system mounted?",
-                       mount.point, mount.type);
+    return fmt::format(
+        "{} is a local file system ({}): no other node sees a lock on it; is the cluster file system "
+        "mounted?",
+        mount.point, mount.type);
   }
   if (mount.type == "lustre" && has_option(mount.options, "localflock")) {
     return "Lustre is mounted with localflock: locks hold on this node only; mount it with -o flock";
   }
   if (mount.type == "lustre" && !has_option(mount.options, "flock")) {
-    return "Lustre may be mounted without -o flock, then fcntl locks fail or hold on this node only; mount it with -o flock";
+    return "Lustre may be mounted without -o flock, then fcntl locks fail or hold on this node only; mount "
+           "it with -o flock";
   }
-  if (mount.type == "nfs" && (has_option(mount.options, "nolock") || has_option(mount.options, "local_lock=all") ||
-                              has_option(mount.options, "local_lock=posix"))) {
+  if (mount.type == "nfs" &&
+      (has_option(mount.options, "nolock") || has_option(mount.options, "local_lock=all") ||
+       has_option(mount.options, "local_lock=posix"))) {
     return "NFS is mounted with nolock or local_lock: locks hold on this node only; mount it without";
   }
   if (mount.type == "ocfs2" && !has_option(mount.options, "cluster_stack=pcmk")) {
@@ -106,8 +114,8 @@ std::string explain_lock_error(int error, const std::string& type) {
 }
 
 std::string encode(const LockSign& sign) {
-  std::string text = fmt::format("{} {} {} {} {} {}\n", kMagic, sign.host.substr(0, 64), sign.pid, sign.life, sign.beats,
-                                 sign.released ? "released" : "holds");
+  std::string text = fmt::format("{} {} {} {} {} {}\n", kMagic, sign.host.substr(0, 64), sign.pid, sign.life,
+                                 sign.beats, sign.released ? "released" : "holds");
   text.resize(kLockSignBytes, '\0');
   return text;
 }
@@ -118,7 +126,8 @@ std::optional<LockSign> decode_lock_sign(std::string_view bytes) {
   std::istringstream in{std::string(bytes.substr(0, end))};
   std::string magic, state;
   LockSign sign;
-  if (!(in >> magic >> sign.host >> sign.pid >> sign.life >> sign.beats >> state) || magic != kMagic) return std::nullopt;
+  if (!(in >> magic >> sign.host >> sign.pid >> sign.life >> sign.beats >> state) || magic != kMagic)
+    return std::nullopt;
   if (state != "holds" && state != "released") return std::nullopt;
   sign.released = state == "released";
   return sign;
@@ -126,19 +135,27 @@ std::optional<LockSign> decode_lock_sign(std::string_view bytes) {
 
 std::string_view word(LockVerdict verdict) {
   switch (verdict) {
-    case LockVerdict::None: return "none";
-    case LockVerdict::Holds: return "holds";
-    case LockVerdict::Excludes: return "excludes";
-    case LockVerdict::StillHeld: return "still held";
-    case LockVerdict::Worthless: return "worthless";
-    case LockVerdict::Lost: return "lost";
-    case LockVerdict::Failed: return "failed";
+    case LockVerdict::None:
+      return "none";
+    case LockVerdict::Holds:
+      return "holds";
+    case LockVerdict::Excludes:
+      return "excludes";
+    case LockVerdict::StillHeld:
+      return "still held";
+    case LockVerdict::Worthless:
+      return "worthless";
+    case LockVerdict::Lost:
+      return "lost";
+    case LockVerdict::Failed:
+      return "failed";
   }
   return "?";
 }
 
 std::string LockCheck::name(const LockSign& sign) const {
-  return fmt::format("{} (process {}{})", sign.host, sign.pid, sign.host == self_.host ? ", on this node" : "");
+  return fmt::format("{} (process {}{})", sign.host, sign.pid,
+                     sign.host == self_.host ? ", on this node" : "");
 }
 
 std::string LockCheck::finish(LockVerdict verdict, std::string line) {
@@ -159,30 +176,35 @@ std::string LockCheck::on_sign(const std::optional<LockSign>& sign, Instant now)
   heard(now);
   const bool foreign = sign && !sign->same_holder(self_);
   if (phase_ == Phase::Holding) {
-    const bool left_behind = foreign && found_.other && sign->same_holder(*found_.other) && sign->beats == found_.other->beats;
+    const bool left_behind =
+        foreign && found_.other && sign->same_holder(*found_.other) && sign->beats == found_.other->beats;
     if (!foreign || left_behind) return {};
     found_.other = sign;
     if (last_silence_ >= kLockVerify) {
-      return finish(LockVerdict::Lost, fmt::format(
-          "LOST: {} has the lock now. This node got no answer from the file system for {}; if it was cut off or stood "
-          "still, that is as it should be", name(*sign), seconds_text(last_silence_)));
+      return finish(LockVerdict::Lost, fmt::format("LOST: {} has the lock now. This node got no answer from "
+                                                   "the file system for {}; if it was cut off or stood "
+                                                   "still, that is as it should be",
+                                                   name(*sign), seconds_text(last_silence_)));
     }
-    return finish(LockVerdict::Lost, fmt::format(
-        "NOT FIT: {} was given the lock while this process holds it: the file system does not keep nodes from each other",
-        name(*sign)));
+    return finish(LockVerdict::Lost, fmt::format("NOT FIT: {} was given the lock while this process holds "
+                                                 "it: the file system does not keep nodes from each other",
+                                                 name(*sign)));
   }
   std::string said;
   if (foreign) {
     if (phase_ == Phase::Waiting && !found_.other) said = fmt::format("{} holds it", name(*sign));
-    const bool moved = !found_.other || !found_.other->same_holder(*sign) || found_.other->beats != sign->beats;
+    const bool moved =
+        !found_.other || !found_.other->same_holder(*sign) || found_.other->beats != sign->beats;
     if (moved) last_sign_ = now;
     found_.other = sign;
   }
   if (phase_ != Phase::Verifying) return said;
   if (foreign && !sign->released && sign->beats != beats_at_grant_) {
-    return finish(LockVerdict::Worthless, fmt::format(
-        "NOT FIT: the lock was given to this process while {} holds it and lives: the file system does not keep nodes "
-        "from each other", name(*sign)));
+    return finish(LockVerdict::Worthless,
+                  fmt::format("NOT FIT: the lock was given to this process while {} holds it and lives: the "
+                              "file system does not keep nodes "
+                              "from each other",
+                              name(*sign)));
   }
   if (!foreign || sign->released || now - granted_ >= kLockVerify) return verified(now);
   return {};
@@ -198,9 +220,11 @@ std::string LockCheck::on_refused(Duration took, Instant now) {
   if (!found_.other || found_.other->released) {
     return "refused, as it should be: another process holds the lock. Waiting until it is free ...";
   }
-  return fmt::format("refused within {:.1f} ms, as it should be: {} holds the lock. End it there (or cut that node off) to see "
-                     "how long it takes until the lock is free ...",
-                     std::chrono::duration<double, std::milli>(took).count(), name(*found_.other));
+  return fmt::format(
+      "refused within {:.1f} ms, as it should be: {} holds the lock. End it there (or cut that node off) to "
+      "see "
+      "how long it takes until the lock is free ...",
+      std::chrono::duration<double, std::milli>(took).count(), name(*found_.other));
 }
 
 std::string LockCheck::on_granted(Instant now) {
@@ -216,16 +240,20 @@ std::string LockCheck::verified(Instant) {
   if (!found_.refusal_took) {
     phase_ = Phase::Holding;
     found_.verdict = LockVerdict::Holds;
-    return "this process holds the lock; now run the same command on another node. If that one holds it too, the two do not "
+    return "this process holds the lock; now run the same command on another node. If that one holds it too, "
+           "the two do not "
            "see the same file";
   }
   found_.free_after = granted_ - last_sign_;
   if (!found_.other) return finish(LockVerdict::Excludes, "the lock is free and was granted");
-  return finish(LockVerdict::Excludes, fmt::format(
-      "GOOD: granted {} after {} {}{}", seconds_text(*found_.free_after), name(*found_.other),
-      found_.other->released ? "let go in order" : "gave its last sign of life",
-      found_.longest_silence >= kLockSilence
-          ? fmt::format("; the file system answered nothing for {} of it", seconds_text(found_.longest_silence)) : ""));
+  return finish(
+      LockVerdict::Excludes,
+      fmt::format("GOOD: granted {} after {} {}{}", seconds_text(*found_.free_after), name(*found_.other),
+                  found_.other->released ? "let go in order" : "gave its last sign of life",
+                  found_.longest_silence >= kLockSilence
+                      ? fmt::format("; the file system answered nothing for {} of it",
+                                    seconds_text(found_.longest_silence))
+                      : ""));
 }
 
 std::string LockCheck::on_tick(Instant now) {
@@ -244,16 +272,23 @@ std::string LockCheck::on_failed(const std::string& why) {
 
 std::string LockCheck::on_end(Instant now) {
   switch (phase_) {
-    case Phase::Finished: return {};
-    case Phase::Holding: return finish(LockVerdict::Holds, "released; nobody else was given the lock meanwhile");
-    case Phase::Verifying: return finish(LockVerdict::None, "ended before the result was sure; try again");
+    case Phase::Finished:
+      return {};
+    case Phase::Holding:
+      return finish(LockVerdict::Holds, "released; nobody else was given the lock meanwhile");
+    case Phase::Verifying:
+      return finish(LockVerdict::None, "ended before the result was sure; try again");
     case Phase::Waiting:
-      return finish(LockVerdict::StillHeld, found_.other ? fmt::format(
-          "the lock is still held: the last sign of life of {} is {} old", name(*found_.other), seconds_text(now - last_sign_))
-          : "the lock is still held");
-    case Phase::Trying: break;
+      return finish(LockVerdict::StillHeld,
+                    found_.other
+                        ? fmt::format("the lock is still held: the last sign of life of {} is {} old",
+                                      name(*found_.other), seconds_text(now - last_sign_))
+                        : "the lock is still held");
+    case Phase::Trying:
+      break;
   }
-  return finish(LockVerdict::Failed, fmt::format("FAILED: the file system has not answered for {}", seconds_text(now - heard_)));
+  return finish(LockVerdict::Failed,
+                fmt::format("FAILED: the file system has not answered for {}", seconds_text(now - heard_)));
 }
 
 }  // namespace tdbmesh::ctl

@@ -1,10 +1,10 @@
 #pragma once
-// `lock check`: does a file system's fcntl lock keep nodes from each other, and how long does a dead node keep it?
-// What is concluded from what was seen; cmd_lock.cc does the looking. Pure.
+// `lock check`: does a file system's fcntl lock keep nodes from each other, and how long does a dead node
+// keep it? What is concluded from what was seen; cmd_lock.cc does the looking. Pure.
 //
-// Whoever holds the lock writes a sign of life beside it all the time. So another node that is refused knows by whom,
-// and from when on the holder was dead; and one that is granted the lock while signs keep coming knows that the lock
-// is worth nothing.
+// Whoever holds the lock writes a sign of life beside it all the time. So another node that is refused knows
+// by whom, and from when on the holder was dead; and one that is granted the lock while signs keep coming
+// knows that the lock is worth nothing.
 //
 //   Trying --granted--> Verifying --no more signs--> Holding --a sign of somebody else--> Finished (Lost)
 //      |                    |   `--signs go on--> Finished (Worthless)
@@ -37,9 +37,11 @@ struct LockSign {
   std::uint64_t life = 0;   // a number of this run's own: pids come again
   std::uint64_t beats = 0;  // grows with every sign
   bool released = false;    // the last one: it let go in order
-  [[nodiscard]] bool same_holder(const LockSign& o) const { return host == o.host && pid == o.pid && life == o.life; }
+  [[nodiscard]] bool same_holder(const LockSign& o) const {
+    return host == o.host && pid == o.pid && life == o.life;
+  }
 };
-inline constexpr std::size_t kLockSignBytes = 192;             // always so long: no reader depends on a cached size
+inline constexpr std::size_t kLockSignBytes = 192;  // always so long: no reader depends on a cached size
 [[nodiscard]] std::string encode(const LockSign& sign);
 [[nodiscard]] std::optional<LockSign> decode_lock_sign(std::string_view bytes);
 
@@ -53,7 +55,9 @@ enum class LockVerdict {
   Failed,     // locks do not work here at all
 };
 [[nodiscard]] std::string_view word(LockVerdict verdict);
-[[nodiscard]] inline bool is_good(LockVerdict v) { return v == LockVerdict::Holds || v == LockVerdict::Excludes; }
+[[nodiscard]] inline bool is_good(LockVerdict v) {
+  return v == LockVerdict::Holds || v == LockVerdict::Excludes;
+}
 
 // After a grant signs of the former holder are watched for so long before it counts as gone.
 inline constexpr Duration kLockVerify = milliseconds(1500);
@@ -62,10 +66,10 @@ inline constexpr Duration kLockSilence = seconds(2);
 
 struct LockFindings {
   LockVerdict verdict = LockVerdict::None;
-  std::optional<LockSign> other;          // who holds it, or held it last
-  std::optional<Duration> refusal_took;   // how long the first refusal took
-  std::optional<Duration> free_after;     // from the holder's last sign of life until the lock was granted
-  Duration longest_silence{0};            // of the file system
+  std::optional<LockSign> other;         // who holds it, or held it last
+  std::optional<Duration> refusal_took;  // how long the first refusal took
+  std::optional<Duration> free_after;    // from the holder's last sign of life until the lock was granted
+  Duration longest_silence{0};           // of the file system
 };
 
 class LockCheck {
@@ -73,7 +77,8 @@ class LockCheck {
   LockCheck(LockSign self, Instant now) : self_(std::move(self)), heard_(now) {}
 
   // Each returns what is to be said now: a line without its newline, or nothing.
-  std::string on_sign(const std::optional<LockSign>& sign, Instant now);  // what stands beside the lock; before each try
+  std::string on_sign(const std::optional<LockSign>& sign,
+                      Instant now);  // what stands beside the lock; before each try
   std::string on_refused(Duration took, Instant now);
   std::string on_granted(Instant now);
   std::string on_tick(Instant now);  // nothing came from the file system
@@ -94,8 +99,8 @@ class LockCheck {
   LockSign self_;
   Phase phase_ = Phase::Trying;
   LockFindings found_;
-  Instant heard_;                   // of the file system
-  Duration last_silence_{0};        // before it was heard last
+  Instant heard_;             // of the file system
+  Duration last_silence_{0};  // before it was heard last
   Duration told_silence_{0};
   Instant last_sign_ = Instant::min();  // when the other's signs last changed
   Instant granted_{};

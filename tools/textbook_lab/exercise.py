@@ -274,6 +274,30 @@ class Exercise:
 
     # -- the fault --
 
+    def begin_lock_check(self, victim, watcher):
+        """`lock check` on two servers, in the background; what the second says is in the file that is returned."""
+        for server, until in ((victim, 'holds the lock'), (watcher, 'refused')):
+            said = os.path.join(self.lab.work, server.name + '.lock-check')
+            print('%s# tdbmesh -T 300 lock check %s &' % (server.name, self.flavour.lock), flush=True)
+            with open(said, 'w') as out:
+                process = server.popen('exec tdbmesh -T 300 lock check ' + self.flavour.lock, stdout=out, stderr=out)
+            wait_for(lambda: until in lab._text_of(said) or process.poll() is not None, 'lock check on ' + server.name, 30)
+            print('    ' + lab._text_of(said).rstrip().replace('\n', '\n    '), flush=True)
+        return process, said
+
+    def end_lock_check(self, watcher, process, said):
+        try:
+            process.wait(150 * lab.SLOW)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        text = lab._text_of(said)
+        print('%s# fg        (lock check)\n    %s' % (watcher.name, text.rstrip().replace('\n', '\n    ')), flush=True)
+        free = re.search(r'GOOD: granted ([0-9.]+) s after', text)
+        self.check('silent: lock check on %s was refused, and granted the lock when the other server was dead' % watcher.name,
+                   free and process.returncode == 0, text)
+        if free:
+            self.phase('silent: a lock of the dead server is free, says lock check', float(free.group(1)))
+
     def wait_ok(self, servers, bound=120):
         wait_for(lambda: self.lab.all_ok(servers), lambda: 'all to be OK\n' + self.lab.describe(), bound, 0.1)
 
@@ -289,6 +313,7 @@ class Exercise:
         victim = self.servers[self.lab.holders()[0]]
         others = [s for s in self.servers if s is not victim]
         watcher = others[0]
+        lock_check = self.begin_lock_check(victim, watcher) if silently and not self.flavour.is_peer else None
         logs = {s.number: len(s.log()) for s in others}
         daemons = {s.number: s.daemon_pid() for s in others}
         began = time.monotonic()
@@ -324,6 +349,8 @@ class Exercise:
         self.check('%s: file50 to file99 are written through %s' % (kind, FLOATING), good)
         self.serve(kind, 'after')
         self.check('%s: the address was never on two servers' % kind, not twice)
+        if lock_check:
+            self.end_lock_check(watcher, *lock_check)
         self.story(watcher)
         if silently:
             self.lab.remove(victim)

@@ -167,7 +167,9 @@ struct VerbProcess {
       Options options;
       options.max_runtime = 60;
       options.words = {"lock", "check", path};
-      const auto write_out = [&](std::string_view text) { (void)!::write(pipe_ends[1], text.data(), text.size()); };
+      const auto write_out = [&](std::string_view text) {
+        (void)!::write(pipe_ends[1], text.data(), text.size());
+      };
       Console console(false, write_out, write_out);
       ::_exit(run_command(options, console, write_out));
     }
