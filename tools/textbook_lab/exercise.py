@@ -275,17 +275,20 @@ class Exercise:
     # -- the fault --
 
     def begin_lock_check(self, victim, watcher):
-        """`lock check` on two servers, in the background; what the second says is in the file that is returned."""
-        for server, until in ((victim, 'holds the lock'), (watcher, 'refused')):
+        """`lock check` on two servers, in the background: (holder, waiter, file of what the waiter says)."""
+        processes = []
+        for server, until in ((victim, 'holds the lock'), (watcher, victim.name + ' (process')):
             said = os.path.join(self.lab.work, server.name + '.lock-check')
             print('%s# tdbmesh -T 300 lock check %s &' % (server.name, self.flavour.lock), flush=True)
             with open(said, 'w') as out:
                 process = server.popen('exec tdbmesh -T 300 lock check ' + self.flavour.lock, stdout=out, stderr=out)
             wait_for(lambda: until in lab._text_of(said) or process.poll() is not None, 'lock check on ' + server.name, 30)
             print('    ' + lab._text_of(said).rstrip().replace('\n', '\n    '), flush=True)
-        return process, said
+            processes.append(process)
+        return processes + [said]
 
-    def end_lock_check(self, watcher, process, said):
+    def end_lock_check(self, watcher, holder, process, said):
+        holder.wait()       # it went with its server
         try:
             process.wait(150 * lab.SLOW)
         except subprocess.TimeoutExpired:

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 
-from lab import BUILD, Host, Lab, LabError, Node, _kill, wait_for
+from lab import BUILD, Host, Lab, LabError, Node, _kill, children_of, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLOATING = '10.99.0.100'
@@ -139,6 +139,11 @@ class TextbookLab(Lab):
             self.in_switch('ip', 'link', 'set', port, 'down')
         for pid in node.pids():
             _kill(pid, signal.SIGSTOP)
+        # An nsenter of ours stops with what it has started there; then nobody would reap that, and the machine not end.
+        for pid in children_of(os.getpid()):
+            with open('/proc/%d/cmdline' % pid) as words:
+                if words.read().startswith('nsenter\0-t\0%d\0' % node.init):
+                    _kill(pid, signal.SIGKILL)
 
     def remove(self, node):
         """What was in its memory is gone for good. Its disk stays."""
