@@ -52,6 +52,7 @@ class Smb2:
         connection.settimeout(bound)
         self.message = self.session = self.tree_id = 0
         self.guid, self.breaks, self.early = os.urandom(16), [], {}
+        self.acknowledge_at_once, self.nobody_waits_for = False, set()
         self.call(NEGOTIATE, struct.pack('<HHHHI16sQH', 36, 1, 1, 0, 0, self.guid, 0, 0x210))
         self._login(user, bytes.fromhex(nt_hash))
 
@@ -77,14 +78,22 @@ class Smb2:
             data += part
         return data
 
+    def _sort_out(self, reply):
+        if reply.command == BREAK and reply.message == (1 << 64) - 1:
+            if self.acknowledge_at_once:
+                # the file may be closed meanwhile: whatever the server says to it is right
+                self.nobody_waits_for.add(self._post_acknowledge(self._read_break(reply.body)))
+            else:
+                self.breaks.append(reply)
+        elif reply.message in self.nobody_waits_for:
+            self.nobody_waits_for.remove(reply.message)
+        elif reply.status != STATUS['PENDING']:
+            self.early[reply.message] = reply
+
     def wait_for_reply(self, number, good=(0,)):
         """The final answer. Interim ones are passed over; breaks are put aside."""
         while number not in self.early:
-            reply = self._receive()
-            if reply.command == BREAK and reply.message == (1 << 64) - 1:
-                self.breaks.append(reply)
-            elif reply.status != STATUS['PENDING']:
-                self.early[reply.message] = reply
+            self._sort_out(self._receive())
         reply = self.early.pop(number)
         if reply.status not in good:
             raise Refused(reply.command, reply.status)
@@ -216,20 +225,21 @@ class Smb2:
     def next_break(self):
         """('oplock', file, level) or ('lease', key, new state); waits for it."""
         while not self.breaks:
-            reply = self._receive()
-            if reply.command == BREAK and reply.message == (1 << 64) - 1:
-                self.breaks.append(reply)
-            elif reply.status != STATUS['PENDING']:
-                self.early[reply.message] = reply
-        body = self.breaks.pop(0).body
+            self._sort_out(self._receive())
+        return self._read_break(self.breaks.pop(0).body)
+
+    @staticmethod
+    def _read_break(body):
         if struct.unpack_from('<H', body)[0] == 44:
             key, _, new = struct.unpack_from('<8x16sII', body)
             return 'lease', key, new
         return 'oplock', body[8:24], body[2]
 
     def acknowledge(self, broken):
+        self.wait_for_reply(self._post_acknowledge(broken))
+
+    def _post_acknowledge(self, broken):
         kind, what, state = broken
         if kind == 'lease':
-            self.call(BREAK, struct.pack('<HHI16sIQ', 36, 0, 0, what, state, 0))
-        else:
-            self.call(BREAK, struct.pack('<HBBI16s', 24, state, 0, 0, what))
+            return self.post(BREAK, struct.pack('<HHI16sIQ', 36, 0, 0, what, state, 0))
+        return self.post(BREAK, struct.pack('<HBBI16s', 24, state, 0, 0, what))
