@@ -176,6 +176,35 @@ class Coherence(SambaScenario):
         theirs = self.opens_at_last(b, 'node-gone', access=READ | WRITE)
         b.lock(theirs, 0, 10)
 
+    def test_a_node_that_loses_power_keeps_nobody_waiting_for_its_lease_and_is_listed_no_more(self):
+        a, b = self.connect(1), self.connect(0)
+        held = {'lease': dict(lease=(os.urandom(16), LEASE_R | LEASE_H | LEASE_W)), 'oplock': dict(oplock=OPLOCK_BATCH)}
+        for name, how in held.items():
+            a.create('powerless-' + name, access=READ | WRITE | DELETE, **how)
+        doomed = a.create('powerless-doomed', access=READ | DELETE, options=DELETE_ON_CLOSE)
+        a.delete_on_close(doomed)
+        for pid in self.nodes[1].pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        for name in held:
+            file = self.opens_at_last(b, 'powerless-' + name, access=READ | WRITE, share=SHARE_NONE)
+            b.write(file, b'mine')
+        wait_for(lambda: self.refusal(b.create, 'powerless-doomed', disposition=OPEN) != 'DELETE_PENDING',
+                 'the name of a file that nobody has open to be free')
+        for which in ('-p', '-S', '-L', '-B'):
+            said = self.nodes[2].samba(['smbstatus', which]).stdout
+            self.assertNotRegex(said, r'(?m)^(%s\s+)?\s*1:\d+\s' % SHARE)
+
+    @staticmethod
+    def refusal(call, *arguments, **options):
+        try:
+            call(*arguments, **options)
+            return None
+        except Refused as error:
+            return error.name
+
 
 if __name__ == '__main__':
     main()
