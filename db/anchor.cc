@@ -257,7 +257,9 @@ std::string Anchor::data_dir() const {
   const auto slash = settings_.data_dir.rfind('/');
   const std::string base = slash == std::string::npos ? settings_.data_dir : settings_.data_dir.substr(slash + 1);
   const std::string beside = directory_of(path_) + "/" + base;
-  if (::access((beside + "/data.mdb").c_str(), F_OK) == 0) return beside;
+  for (const char* file : {"/data.mdb", "/heap"}) {
+    if (::access((beside + file).c_str(), F_OK) == 0) return beside;
+  }
   return settings_.data_dir;
 }
 

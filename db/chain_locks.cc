@@ -13,13 +13,14 @@
 
 namespace tdbmesh {
 
+std::atomic<std::uint64_t> forks_so_far{0};
+
 namespace {
 
 constexpr long kSliceNs = 50'000'000;
 
-std::atomic<std::uint64_t> forks{0};
 // Counting in an atfork handler is much cheaper than asking for the pid in every call.
-[[maybe_unused]] const int counted = ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+[[maybe_unused]] const int counted = ::pthread_atfork(nullptr, nullptr, [] { forks_so_far.fetch_add(1, std::memory_order_relaxed); });
 
 // The last part of every lock call: a dead owner's mutex is ours, and the data it guarded is sound.
 bool got(pthread_mutex_t& mutex, int rc) {
@@ -32,8 +33,6 @@ bool got(pthread_mutex_t& mutex, int rc) {
 }
 
 }  // namespace
-
-std::uint64_t fork_count() { return forks.load(std::memory_order_relaxed); }
 
 void init_shared_mutex(pthread_mutex_t& mutex) {
   pthread_mutexattr_t kind;
@@ -111,7 +110,8 @@ Result<void> ChainLocks::take(std::uint32_t chain, bool wait, const StopWaiting&
     free_all_mutex();
   }
   held_.push_back({chain, 1, anchor_.shared().epoch.load()});
-  if (role_ == LockRole::Client) entry.client_uses.fetch_add(1, std::memory_order_relaxed);
+  // Only the holder writes it.
+  if (role_ == LockRole::Client) entry.client_uses.store(entry.client_uses.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return {};
 }
 

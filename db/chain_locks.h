@@ -9,6 +9,7 @@
 // Fork: the child holds nothing; what it inherited is forgotten at its first call, and the parent keeps its locks.
 // Thread: one thread per object.
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -22,8 +23,10 @@ namespace tdbmesh {
 // Asked at least every 50 ms while a call waits; true ends the wait. Empty = wait as long as it takes.
 using StopWaiting = std::function<bool()>;
 
-// How often this process's ancestors forked: differs between a process and its children. Cheap.
-[[nodiscard]] std::uint64_t fork_count();
+// How often this process's ancestors forked: differs between a process and its children. Cheap: every call on a
+// database asks.
+extern std::atomic<std::uint64_t> forks_so_far;  // only for fork_count()
+[[nodiscard]] inline std::uint64_t fork_count() { return forks_so_far.load(std::memory_order_relaxed); }
 
 enum class LockRole { Client, Daemon };  // a daemon's locks are not counted as use by clients
 

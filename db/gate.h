@@ -51,7 +51,8 @@ class GateKeeper {
   GateFile* file_ = nullptr;
 };
 
-// The shim's side: read-only mapping. Stays valid over fork, and over a restart of the daemon. Any thread.
+// The shim's side: read-only mapping. Stays valid over fork, and over a restart of the daemon. One
+// thread.
 class GateView {
  public:
   // NotFound: no daemon ever ran here.
@@ -60,7 +61,21 @@ class GateView {
   GateView(const GateView&) = delete;
   GateView& operator=(const GateView&) = delete;
 
-  [[nodiscard]] bool is_open() const { return gate_now() < file_->open_until.load(); }  // about 30 ns
+  // A few nanoseconds if it was asked a moment ago, else a look at the clock.
+  [[nodiscard]] bool is_open() const {
+    const std::uint64_t until = file_->open_until.load();
+#if defined(__x86_64__)
+    // Reading the clock is a good part of a fetch. The time stamp counter tells whether the last look is recent: fewer
+    // ticks than any processor counts in kGlance. (A counter that was set back, by a suspend, makes it look old.)
+    const std::uint64_t ticks = __builtin_ia32_rdtsc();
+    if (ticks - looked_at_ticks_ < kGlanceTicks && looked_at_ + kGlance < until) return true;
+    looked_at_ = gate_now();
+    looked_at_ticks_ = ticks;
+    return looked_at_ < until;
+#else
+    return gate_now() < until;
+#endif
+  }
   [[nodiscard]] std::uint64_t open_until() const { return file_->open_until.load(); }
   [[nodiscard]] std::uint64_t generation() const { return file_->generation.load(); }
   // Is a daemon's lock on the file? One system call.
@@ -73,8 +88,12 @@ class GateView {
 
  private:
   GateView() = default;
+  static constexpr std::uint64_t kGlance = 1'000'000;     // ns that the last look may be old, and is taken to be ...
+  static constexpr std::uint64_t kGlanceTicks = 200'000;  // ... 40 us at 5 GHz, 1 ms at 200 MHz: always fewer
   int fd_ = -1;
   const GateFile* file_ = nullptr;
+  mutable std::uint64_t looked_at_ = 0;
+  mutable std::uint64_t looked_at_ticks_ = 0;
 };
 
 // Closes the gate that a dead daemon left open. True: it is closed and no other daemon has it. False: another daemon

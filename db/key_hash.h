@@ -44,6 +44,11 @@ namespace tdbmesh {
   return a ^ b ^ c ^ d;
 }
 
+// The chain of a key: other bits than the position in LMDB uses last, and never weakened by a test's mask.
+[[nodiscard]] inline std::uint32_t chain_of_hash(std::uint64_t hash, std::uint32_t chain_count) {
+  return static_cast<std::uint32_t>(hash >> 40) & (chain_count - 1);
+}
+
 // Where a record stands in LMDB: the hash picks a run of 256 positions, collisions share it. Position 0 .. 255
 // is the database's own (its description), so hashes never fall there.
 inline constexpr std::uint64_t kSlotsPerHash = 256;

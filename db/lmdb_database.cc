@@ -9,6 +9,7 @@
 #include <set>
 
 #include "db/base/check.h"
+#include "db/heap_database.h"
 #include "db/incoming_file.h"
 #include "db/key_hash.h"
 #include "db/lmdb_environment.h"
@@ -130,7 +131,8 @@ struct LmdbDatabase::State {
   Role role;
   std::vector<OpenFiles::Id> entered;
   std::unique_ptr<ChainLocks> locks;
-  std::unique_ptr<LmdbEnvironment> env;
+  std::unique_ptr<LmdbEnvironment> env;  // null where there is a heap
+  std::unique_ptr<HeapDatabase> heap;    // of a volatile database
   std::uint64_t forks = fork_count();
 
   // This handle's transaction.
@@ -140,7 +142,8 @@ struct LmdbDatabase::State {
   std::uint32_t seqnum_ahead = 0;
 
   ~State() {
-    if (forks != fork_count()) env->abandon_after_fork();
+    if (env && forks != fork_count()) env->abandon_after_fork();
+    heap.reset();
     locks.reset();
     env.reset();
     for (const auto id : entered) OpenFiles::instance().leave(id);
@@ -149,7 +152,8 @@ struct LmdbDatabase::State {
   void check_fork() {
     if (forks == fork_count()) return;
     forks = fork_count();
-    env->abandon_after_fork();
+    if (env) env->abandon_after_fork();
+    if (heap) heap->forget_after_fork();
     txn = nullptr;  // the parent's
     changed = full = false;
     seqnum_ahead = 0;
@@ -265,6 +269,12 @@ struct LmdbDatabase::State {
     return stored.empty();
   }
 
+  // The heap of a volatile database, with a fork noticed; else null.
+  HeapDatabase* in_heap() {
+    check_fork();
+    return heap.get();
+  }
+
   // Puts one record into a write transaction.
   Result<void> put(MDB_txn* in, BytesView key, std::span<const BytesView> parts, StoreMode mode) {
     auto place = locate(in, key);
@@ -344,7 +354,7 @@ struct LmdbDatabase::State {
   void count_write(std::uint32_t by = 1) {
     AnchorShared& shared = anchor->shared();
     if (shared.seqnum_enabled.load() == 0) return;
-    if (txn != nullptr) {
+    if (txn != nullptr || (heap && heap->in_transaction())) {
       seqnum_ahead += by;
     } else {
       shared.seqnum.fetch_add(by);
@@ -357,6 +367,10 @@ LmdbDatabase::LmdbDatabase(std::unique_ptr<State> state) : state_(std::move(stat
 LmdbDatabase::~LmdbDatabase() { cancel(); }
 
 Result<void> LmdbDatabase::create(const std::string& anchor_path, AnchorSettings settings) {
+  if (settings.kind == DatabaseKind::Volatile) {
+    if (auto made = HeapFile::create(settings.data_dir, settings); !made) return made;
+    return Anchor::create(anchor_path, settings);
+  }
   if (settings.map_size == 0) settings.map_size = kDefaultMapSize;
   if (auto made = LmdbEnvironment::create_files(settings.data_dir); !made) return made;
   if (auto made = Anchor::create(anchor_path, settings); !made) return made;
@@ -390,13 +404,21 @@ Result<std::unique_ptr<LmdbDatabase>> LmdbDatabase::open(const std::string& anch
   state->anchor = std::move(*anchor);
   state->role = role;
   state->locks = std::make_unique<ChainLocks>(*state->anchor, role == Role::Daemon ? LockRole::Daemon : LockRole::Client);
-  state->env = std::make_unique<LmdbEnvironment>(*state->anchor, role == Role::Inspector, role == Role::Daemon);
-  for (const std::string& path : {anchor_path, state->anchor->data_dir() + "/data.mdb"}) {
+  const bool on_heap = state->anchor->settings().kind == DatabaseKind::Volatile;
+  const std::string data_dir = state->anchor->data_dir();
+  for (const std::string& path : {anchor_path, on_heap ? HeapFile::path_in(data_dir) : data_dir + "/data.mdb"}) {
     const auto id = OpenFiles::id_of(path);
     if (!id) return failure(Fault::StoreCorrupt, fmt::format("{}: {} is missing", anchor_path, path));
     if (!OpenFiles::instance().enter(*id)) return failure(Fault::Busy, path + " is open already in this process");
     state->entered.push_back(*id);
   }
+  if (on_heap) {
+    auto heap = HeapDatabase::open(*state->anchor, *state->locks, role == Role::Daemon, role == Role::Inspector);
+    if (!heap) return tl::unexpected(heap.error());
+    state->heap = std::move(*heap);
+    return std::unique_ptr<LmdbDatabase>(new LmdbDatabase(std::move(state)));
+  }
+  state->env = std::make_unique<LmdbEnvironment>(*state->anchor, role == Role::Inspector, role == Role::Daemon);
   if (auto opened = state->env->open(); !opened) return tl::unexpected(opened.error());
   {
     const State::Reading reading(*state);
@@ -457,19 +479,19 @@ bool LmdbDatabase::same_file_open(const std::string& anchor_path) {
 const Anchor& LmdbDatabase::anchor() const { return *state_->anchor; }
 
 Result<void> LmdbDatabase::reopen() {
-  state_->check_fork();
-  if (state_->env->is_open()) return {};
+  if (state_->in_heap() != nullptr || state_->env->is_open()) return {};
   return state_->env->open();
 }
 
 std::uint32_t LmdbDatabase::chain_of(BytesView key) const {
-  // Other bits than the position uses last, and never weakened: chains are spread even in collision tests.
-  return static_cast<std::uint32_t>(key_hash(key, anchor().settings().hash_seed) >> 40) & (anchor().chain_count() - 1);
+  if (state_->heap) return state_->heap->chain_of(key);
+  return chain_of_hash(key_hash(key, anchor().settings().hash_seed), anchor().chain_count());
 }
 
 ChainLocks& LmdbDatabase::locks() { return *state_->locks; }
 
 Result<bool> LmdbDatabase::visit(BytesView key, void (*use)(void*, BytesView), void* argument) {
+  if (HeapDatabase* heap = state_->in_heap()) return heap->visit(key, use, argument);
   const State::Reading reading(*state_);
   if (!reading) return reading.error();
   const auto place = state_->locate(reading.txn(), key);
@@ -486,6 +508,11 @@ Result<std::optional<Bytes>> LmdbDatabase::fetch(BytesView key) {
   return value;
 }
 
+Result<bool> LmdbDatabase::fetch_into(BytesView key, Bytes& value) {
+  if (HeapDatabase* heap = state_->in_heap()) return heap->read(key, value);
+  return parse(key, [&value](BytesView stored) { value.assign(stored); });
+}
+
 Result<bool> LmdbDatabase::exists(BytesView key) {
   return parse(key, [](BytesView) {});
 }
@@ -494,6 +521,11 @@ Result<void> LmdbDatabase::store(BytesView key, std::span<const BytesView> parts
   const std::size_t size = State::total(parts);
   if (key.size() > kMaxKeySize || size > kMaxValueSize + kRecordHeaderSize) {
     return failure(Fault::Malformed, fmt::format("{}: a key of {} or a value of {} bytes is too long", anchor().path(), key.size(), size));
+  }
+  if (HeapDatabase* heap = state_->in_heap()) {
+    auto stored = heap->store(key, parts, mode);
+    if (stored) state_->count_write();
+    return stored;
   }
   const std::uint32_t chain = chain_of(key);
   if (!in_transaction() && mode != StoreMode::Insert) {
@@ -516,6 +548,11 @@ Result<void> LmdbDatabase::store(BytesView key, std::span<const BytesView> parts
 }
 
 Result<bool> LmdbDatabase::erase(BytesView key) {
+  if (HeapDatabase* heap = state_->in_heap()) {
+    auto erased = heap->erase(key);
+    if (erased && *erased) state_->count_write();
+    return erased;
+  }
   const std::uint32_t chain = chain_of(key);
   bool was_there = false;
   if (!in_transaction()) {
@@ -539,22 +576,32 @@ Result<bool> LmdbDatabase::erase(BytesView key) {
 }
 
 Result<void> LmdbDatabase::wipe() {
-  auto wiped = state_->write(0, state_->writer_wait(), [&](MDB_txn* txn) { return state_->empty(txn); });
+  HeapDatabase* heap = state_->in_heap();
+  auto wiped = heap != nullptr ? heap->wipe() : state_->write(0, state_->writer_wait(), [&](MDB_txn* txn) { return state_->empty(txn); });
   if (wiped) state_->count_write();
   return wiped;
 }
 
 Result<LmdbBatch> LmdbDatabase::scan(std::uint64_t from, std::size_t most, std::size_t most_bytes) {
+  LmdbBatch batch;
+  if (HeapDatabase* heap = state_->in_heap()) {
+    auto items = heap->scan(from, most, most_bytes, batch.done);
+    if (!items) return tl::unexpected(items.error());
+    batch.items = std::move(*items);
+    if (!batch.items.empty()) batch.next = batch.items.back().position + 1;
+    return batch;
+  }
+  // Before the snapshot is taken: what is written from now on makes the items outdated.
+  const std::uint64_t stamp = generation();
   const State::Reading reading(*state_);
   if (!reading) return reading.error();
-  LmdbBatch batch;
   Cursor cursor(reading.txn(), state_->dbi());
   std::size_t bytes = 0;
   int rc = cursor.seek(std::max(from, kSlotsPerHash));
   for (; rc == 0 && batch.items.size() < most && (batch.items.empty() || bytes < most_bytes); rc = cursor.next()) {
     const auto entry = split(cursor.data());
     if (!entry) return failure(Fault::StoreCorrupt, anchor().path() + ": a record is damaged");
-    batch.items.push_back({cursor.position(), Bytes(entry->key), Bytes(entry->value)});
+    batch.items.push_back({cursor.position(), Bytes(entry->key), Bytes(entry->value), stamp});
     bytes += entry->key.size() + entry->value.size();
     batch.next = cursor.position() + 1;
   }
@@ -564,6 +611,7 @@ Result<LmdbBatch> LmdbDatabase::scan(std::uint64_t from, std::size_t most, std::
 }
 
 Result<std::optional<Bytes>> LmdbDatabase::first_key() {
+  if (HeapDatabase* heap = state_->in_heap()) return heap->next_key(std::nullopt);
   const State::Reading reading(*state_);
   if (!reading) return reading.error();
   Cursor cursor(reading.txn(), state_->dbi());
@@ -575,6 +623,7 @@ Result<std::optional<Bytes>> LmdbDatabase::first_key() {
 }
 
 Result<std::optional<Bytes>> LmdbDatabase::next_key(BytesView key) {
+  if (HeapDatabase* heap = state_->in_heap()) return heap->next_key(key);
   const State::Reading reading(*state_);
   if (!reading) return reading.error();
   const auto place = state_->locate(reading.txn(), key);
@@ -589,6 +638,7 @@ Result<std::optional<Bytes>> LmdbDatabase::next_key(BytesView key) {
 }
 
 Result<std::uint64_t> LmdbDatabase::record_count() {
+  if (HeapDatabase* heap = state_->in_heap()) return heap->record_count();
   const State::Reading reading(*state_);
   if (!reading) return reading.error();
   MDB_stat stat{};
@@ -598,7 +648,11 @@ Result<std::uint64_t> LmdbDatabase::record_count() {
 
 Result<void> LmdbDatabase::begin(const StopWaiting& stop) {
   State& state = *state_;
-  state.check_fork();
+  if (HeapDatabase* heap = state.in_heap()) {
+    auto begun = heap->begin(stop);
+    if (begun) state.seqnum_ahead = 0;
+    return begun;
+  }
   if (state.txn != nullptr) return failure(Fault::Refused, anchor().path() + ": a transaction is open already");
   if (auto opened = reopen(); !opened) return opened;
   if (const auto usage = state.env->usage(); state.full || usage.used > usage.size / 4 * 3) {
@@ -619,8 +673,13 @@ Result<void> LmdbDatabase::try_begin() {
 
 Result<void> LmdbDatabase::commit() {
   State& state = *state_;
-  state.check_fork();
-  if (state.txn == nullptr) return failure(Fault::Refused, anchor().path() + ": no transaction is open");
+  if (!in_transaction()) return failure(Fault::Refused, anchor().path() + ": no transaction is open");
+  if (state.heap) {
+    const std::uint32_t ahead = std::exchange(state.seqnum_ahead, 0);
+    auto committed = state.heap->commit();
+    if (committed && ahead > 0) state.anchor->shared().seqnum.fetch_add(ahead);
+    return committed;
+  }
   if (state.full) {
     cancel();
     state.full = true;
@@ -641,14 +700,18 @@ Result<void> LmdbDatabase::commit() {
 
 void LmdbDatabase::cancel() {
   State& state = *state_;
-  state.check_fork();
+  if (HeapDatabase* heap = state.in_heap()) {
+    heap->cancel();
+    state.seqnum_ahead = 0;
+    return;
+  }
   if (state.txn == nullptr) return;
   state.env->abort(std::exchange(state.txn, nullptr));
   state.seqnum_ahead = 0;
 }
 
 bool LmdbDatabase::in_transaction() {
-  state_->check_fork();
+  if (const HeapDatabase* heap = state_->in_heap()) return heap->in_transaction();
   return state_->txn != nullptr;
 }
 
@@ -660,9 +723,23 @@ std::uint32_t LmdbDatabase::seqnum() {
 void LmdbDatabase::bump_seqnum() { anchor().shared().seqnum.fetch_add(1); }
 void LmdbDatabase::enable_seqnum() { anchor().shared().seqnum_enabled.store(1); }
 bool LmdbDatabase::seqnum_enabled() const { return anchor().shared().seqnum_enabled.load() != 0; }
-std::uint64_t LmdbDatabase::map_size() const { return anchor().shared().map_size.load(); }
+std::uint64_t LmdbDatabase::map_size() const { return state_->heap ? state_->heap->size() : anchor().shared().map_size.load(); }
+
+std::uint64_t LmdbDatabase::generation() const {
+  return state_->heap ? state_->heap->generation() : anchor().shared().generation.load();
+}
+
+bool LmdbDatabase::is_current(const LmdbItem& item) const {
+  if (state_->heap) return state_->heap->is_current(item.position, item.stamp);
+  return anchor().shared().generation.load() == item.stamp;
+}
 
 Result<void> LmdbDatabase::drop_all() {
+  if (HeapDatabase* heap = state_->in_heap()) {
+    auto dropped = heap->drop_all();
+    if (dropped) state_->count_write();
+    return dropped;
+  }
   auto dropped = state_->write(0, state_->writer_wait(), [&](MDB_txn* txn) -> Result<void> {
     if (auto emptied = state_->empty(txn); !emptied) return emptied;
     auto description = state_->describe(txn);
@@ -679,6 +756,7 @@ Result<void> LmdbDatabase::drop_all() {
 }
 
 Result<CopyVersion> LmdbDatabase::version() {
+  if (state_->in_heap() != nullptr) return CopyVersion{};  // volatile copies have none
   const State::Reading reading(*state_);
   if (!reading) return reading.error();
   const auto d = state_->describe(reading.txn());
@@ -706,6 +784,7 @@ Result<void> LmdbDatabase::State::put_version(MDB_txn* in, const CopyVersion& ve
 }
 
 Result<void> LmdbDatabase::apply(std::span<const DurableChange* const> changes) {
+  if (state_->heap) return failure(Fault::Refused, anchor().path() + ": a volatile database has no commits");
   std::uint64_t bytes = 0;
   std::uint32_t entries = 0;
   for (const DurableChange* change : changes) {
@@ -734,6 +813,7 @@ Result<void> LmdbDatabase::apply(std::span<const DurableChange* const> changes) 
 }
 
 Result<void> LmdbDatabase::apply_part(const DurableChange& change) {
+  if (state_->heap) return failure(Fault::Refused, anchor().path() + ": a volatile database has no commits");
   IncomingFile incoming(anchor().data_dir() + "/incoming");
   using Part = DurableChange::Part;
   if (auto added = incoming.append(change.entries, change.part == Part::First); !added) return added;
@@ -759,11 +839,11 @@ Result<void> LmdbDatabase::apply_part(const DurableChange& change) {
 }
 
 void LmdbDatabase::clear_dead_readers() {
-  state_->check_fork();
-  if (state_->env->is_open()) state_->env->clear_dead_readers();
+  if (state_->in_heap() == nullptr && state_->env->is_open()) state_->env->clear_dead_readers();
 }
 
 Result<void> LmdbDatabase::check() {
+  if (HeapDatabase* heap = state_->in_heap()) return heap->check();
   const State::Reading reading(*state_);
   if (!reading) return reading.error();
   const auto bad = [this](std::uint64_t position, const char* what) {

@@ -1,16 +1,20 @@
 #pragma once
-// One database on LMDB, as one process sees it. The same class serves the daemon (through LmdbStore), the libtdb
-// shim and the tools. It knows nothing of ltdb headers: a value here is the whole stored value (header + data).
+// One database, as one process sees it. The same class serves the daemon (through LmdbStore), the libtdb shim and the
+// tools. It knows nothing of ltdb headers: a value here is the whole stored value (header + data). Keys 0..64 KiB,
+// values 0..64 MiB.
 //
-// Storage: an LMDB environment per database, keyed by a 64-bit seeded hash of the key; the full key stands in
-// front of the value, several keys with one hash live side by side. Keys 0..64 KiB, values 0..64 MiB.
+// Storage of persistent and replicated databases: an LMDB environment each, keyed by a 64-bit seeded hash of the key;
+// the full key stands in front of the value, several keys with one hash live side by side.
 //   persistent            durable transactions, written by pwrite, never through the map
-//   volatile, replicated  NOSYNC, written through the map; blocks are allocated before they are touched, so a full
+//   replicated            NOSYNC, written through the map; blocks are allocated before they are touched, so a full
 //                         file system is StoreFull for that one operation and never SIGBUS
-// A full map grows (all processes follow). Every store is one transaction: kill -9 at any instant leaves the old
-// or the new record. Reads see a snapshot, take no lock, and cost no system call.
+// A full map grows (all processes follow). Every store is one transaction. Reads see a snapshot, take no lock, and cost no
+// system call.
+// Storage of volatile databases: a heap in shared memory (heap_database.h), at the speed of a hash table.
+// With all of them kill -9 at any instant leaves the old or the new record.
 //
-// Chain locks (chain_locks.h) are separate: nothing here takes one by itself, except where it says so. A write for
+// Chain locks (chain_locks.h) are separate: nothing here takes one by itself, except that a write to a volatile
+// database takes its chain while it lasts if this process does not hold it, and a transaction takes all of them. A write for
 // a key whose chain this handle holds fails with Refused, without writing, if the database was emptied (epoch)
 // after the lock was taken.
 //
@@ -36,22 +40,19 @@
 #include "db/base/bytes.h"
 #include "db/base/result.h"
 #include "db/chain_locks.h"
+#include "db/record_heap.h"
 #include "db/store.h"
 
 namespace tdbmesh {
 
-struct LmdbItem {
-  std::uint64_t position = 0;  // continue after it with scan(position + 1, ...)
-  Bytes key;
-  Bytes value;
-};
+using LmdbItem = RecordHeap::Item;  // position: continue after it with scan(position + 1, ...); see is_current()
 struct LmdbBatch {
   std::vector<LmdbItem> items;
   std::uint64_t next = 0;  // where the following batch starts
   bool done = false;       // nothing after this batch
 };
 
-enum class StoreMode { Replace, Insert, Modify };
+using StoreMode = RecordHeap::Mode;
 
 class LmdbDatabase {
  public:
@@ -103,9 +104,11 @@ class LmdbDatabase {
                  const_cast<void*>(static_cast<const void*>(&use)));
   }
   [[nodiscard]] Result<std::optional<Bytes>> fetch(BytesView key);
+  // The same into a buffer of the caller, who may keep it for the next time. False = no such key.
+  [[nodiscard]] Result<bool> fetch_into(BytesView key, Bytes& value);
   [[nodiscard]] Result<bool> exists(BytesView key);
 
-  // --- writing: one transaction per call, unless within begin()/commit().
+  // --- writing: each call is whole or nothing, and visible when it returns, unless within begin()/commit().
   // The value is the concatenation of `parts`. Insert: Exists if there is one; Modify: NotFound if there is none.
   // Storing what is there already writes nothing. Each success raises the seqnum, if that is enabled.
   [[nodiscard]] Result<void> store(BytesView key, std::span<const BytesView> parts, StoreMode mode = StoreMode::Replace);
@@ -116,7 +119,7 @@ class LmdbDatabase {
   // Removes all records (tdb_wipe_all). Does not raise the epoch; the caller holds all chains.
   [[nodiscard]] Result<void> wipe();
 
-  // --- all records, in an order that does not change (by hash), no lock or snapshot between calls. Ends after
+  // --- all records, in an order that does not change (by chain or hash), no lock or snapshot between calls. Ends after
   // `most` records or when the batch holds `most_bytes` (at least one record). A record that stays is seen exactly once.
   [[nodiscard]] Result<LmdbBatch> scan(std::uint64_t from, std::size_t most, std::size_t most_bytes = 1u << 20);
   [[nodiscard]] Result<std::optional<Bytes>> first_key();
@@ -138,8 +141,10 @@ class LmdbDatabase {
   void enable_seqnum();
   [[nodiscard]] bool seqnum_enabled() const;
   [[nodiscard]] std::uint64_t epoch() const { return anchor().shared().epoch.load(); }
-  // Differs if anything was written in between, by anybody (a traverse asks whether its batch is still fresh).
-  [[nodiscard]] std::uint64_t generation() const { return anchor().shared().generation.load(); }
+  // Differs if anything was written in between, by anybody. On a volatile database it looks at every chain.
+  [[nodiscard]] std::uint64_t generation() const;
+  // Has nothing been written that may concern this item since it was scanned? Cheap; false means "read it again".
+  [[nodiscard]] bool is_current(const LmdbItem& item) const;
   [[nodiscard]] std::uint64_t map_size() const;
 
   // --- the daemon's side.

@@ -182,7 +182,7 @@ Result<std::unique_ptr<LmdbStore>> LmdbStore::create(LmdbStoreConfig config) {
     if (item.is_regular_file(error) && Anchor::is_anchor(path)) {
       if (const std::uint64_t epoch = retire(path); epoch > 0) store->last_epochs_[path] = epoch;
       leftovers.push_back(path);
-    } else if (item.is_directory(error) && file.find(".lmdb-") != std::string::npos) {
+    } else if (item.is_directory(error) && (file.find(".lmdb-") != std::string::npos || file.find(".heap-") != std::string::npos)) {
       leftovers.push_back(path);
     }
   }
@@ -236,7 +236,7 @@ Result<std::shared_ptr<LmdbDatabase>> LmdbStore::open_fresh(const std::string& n
     return failure(Fault::Refused, path + " is not a database of tdbmesh: move it away");
   }
   AnchorSettings settings = new_settings(name, kind, "");
-  settings.data_dir = fmt::format("{}.lmdb-{:016x}", path, settings.identity);
+  settings.data_dir = fmt::format("{}.{}-{:016x}", path, kind == DatabaseKind::Volatile ? "heap" : "lmdb", settings.identity);
   const auto last = last_epochs_.find(path);
   settings.epoch = (last == last_epochs_.end() ? 0 : last->second) + 1;
   if (auto made = LmdbDatabase::create(path, settings); !made) {

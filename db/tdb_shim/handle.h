@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "db/gate.h"
@@ -136,9 +137,14 @@ class Handle {
   [[nodiscard]] bool no_locks() const { return (flags_ & TDB_NOLOCK) != 0; }
   [[nodiscard]] bool holds_locks();
   // Runs `write` with the chain of `key` locked and the gate open; answers its answer.
-  int with_chain(BytesView key, const std::function<int()>& write);
+  template <class F>
+  int with_chain(BytesView key, F&& write) {
+    using Fn = std::remove_reference_t<F>;
+    return with_chain(key, [](void* f) { return (*static_cast<Fn*>(f))(); }, const_cast<void*>(static_cast<const void*>(&write)));
+  }
+  int with_chain(BytesView key, int (*write)(void*), void* argument);
   int write_allowed();
-  [[nodiscard]] std::optional<Bytes> read(BytesView key);  // nullopt: error set
+  [[nodiscard]] bool read(BytesView key, Bytes& into);  // false: error set
   int store_locked(BytesView key, std::span<const BytesView> parts, StoreMode mode);
   int walk(tdb_traverse_func step, void* private_data, std::optional<std::uint32_t> chain);
   void end_transaction();
@@ -160,6 +166,8 @@ class Handle {
   int all_marks_ = 0;
   std::vector<std::uint32_t> marks_;  // chains somebody else holds for us, once per mark
   Transaction transaction_;
+  Bytes value_;  // the last value that was read, and the key of the last lock: memory to use again
+  Bytes locked_key_;
 };
 
 }  // namespace tdbmesh::shim

@@ -37,7 +37,8 @@ int Handle::chainlock(TDB_DATA key, Lock kind, Wait wait) {
     if (wait == Wait::No) return fail(TDB_ERR_LOCK);
     if (!wait_for_gate()) return -1;
   }
-  held_locks().push_back({this, false, chain, Bytes(view(key)), 1, false});
+  locked_key_.assign(view(key));
+  held_locks().push_back({this, false, chain, std::move(locked_key_), 1, false});
   return 0;
 }
 
@@ -48,6 +49,7 @@ int Handle::chainunlock(TDB_DATA key, Lock kind) {
   if (held == nullptr) return -1;
   if (--held->count > 0) return 0;
   (void)db_->locks().unlock(held->chain);
+  locked_key_ = std::move(held->key);
   held_locks().erase(held_locks().begin() + (held - held_locks().data()));
   return 0;
 }
@@ -113,7 +115,7 @@ int Handle::lockall_unmark() {
   return 0;
 }
 
-int Handle::with_chain(BytesView key, const std::function<int()>& write) {
+int Handle::with_chain(BytesView key, int (*write)(void*), void* argument) {
   const std::uint32_t chain = db_->chain_of(key);
   HeldLock* everything = find_everything(*this);
   const bool marked = all_marks_ > 0 || std::find(marks_.begin(), marks_.end(), chain) != marks_.end();
@@ -125,7 +127,7 @@ int Handle::with_chain(BytesView key, const std::function<int()>& write) {
       log(TDB_DEBUG_ERROR, "a lock was lost while this node was cut off: the record changed, nothing is stored");
       return fail(TDB_ERR_IO);
     }
-    return write();
+    return write(argument);
   }
   for (;;) {
     const auto taken = db_->locks().lock(chain, stop_waiting());
@@ -134,7 +136,7 @@ int Handle::with_chain(BytesView key, const std::function<int()>& write) {
     (void)db_->locks().unlock(chain);
     if (!wait_for_gate()) return -1;
   }
-  const int result = write();
+  const int result = write(argument);
   (void)db_->locks().unlock(chain);
   return result;
 }

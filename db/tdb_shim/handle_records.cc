@@ -1,5 +1,7 @@
-// Single records. Reads take no lock; each write holds its chain and is one LMDB transaction.
+// Single records. Reads take no lock; each write holds its chain. What Samba does all day allocates nothing here.
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 
@@ -13,6 +15,8 @@ BytesView view(TDB_DATA data) {
   return data.dptr == nullptr ? BytesView{} : BytesView(reinterpret_cast<const char*>(data.dptr), data.dsize);
 }
 
+constexpr std::size_t kLargestKept = 1 << 20;  // a buffer beyond this is not worth keeping
+
 TDB_DATA data_of(Bytes& bytes) { return {reinterpret_cast<unsigned char*>(bytes.data()), bytes.size()}; }
 
 // For the caller to free(). An empty value still has a pointer.
@@ -24,39 +28,37 @@ TDB_DATA copy(const Bytes& bytes) {
 
 }  // namespace
 
-std::optional<Bytes> Handle::read(BytesView key) {
+bool Handle::read(BytesView key, Bytes& into) {
   for (;;) {
-    auto found = db_->fetch(key);
-    if (!found) {
-      fail(found.error());
-      return std::nullopt;
-    }
+    const auto found = db_->fetch_into(key, into);
+    if (!found) return fail(found.error()), false;
     // After the read: a record that was read while the gate was open was ours at that moment.
     if (needs_gate(Access::Read) && transaction_.depth == 0 && !gate_open()) {
-      if (!wait_for_gate()) return std::nullopt;
+      if (!wait_for_gate()) return false;
       continue;
     }
     if (!*found) fail(TDB_ERR_NOEXIST);
-    return std::move(*found);
+    return *found;
   }
 }
 
 TDB_DATA Handle::fetch(TDB_DATA key) {
-  const auto found = read(view(key));
-  if (!found) return {nullptr, 0};
-  const TDB_DATA out = copy(*found);
+  if (!read(view(key), value_)) return {nullptr, 0};
+  const TDB_DATA out = copy(value_);
   if (out.dptr == nullptr) fail(TDB_ERR_OOM);
   return out;
 }
 
 int Handle::parse_record(TDB_DATA key, ParseFunction parser, void* private_data) {
-  // A copy, so that the parser may do what it likes: it runs outside of any snapshot.
-  auto found = read(view(key));
-  if (!found) return -1;
-  return parser(key, data_of(*found), private_data);
+  // A copy, so that the parser may do what it likes, also parse another record.
+  Bytes value = std::move(value_);
+  const bool found = read(view(key), value);
+  const int result = found ? parser(key, data_of(value), private_data) : -1;
+  if (value.capacity() <= kLargestKept) value_ = std::move(value);
+  return result;
 }
 
-int Handle::exists(TDB_DATA key) { return read(view(key)).has_value() ? 1 : 0; }
+int Handle::exists(TDB_DATA key) { return read(view(key), value_) ? 1 : 0; }
 
 int Handle::write_allowed() {
   if (read_only_ || reading_walks_ > 0) return fail(TDB_ERR_RDONLY);
@@ -88,11 +90,13 @@ int Handle::store_locked(BytesView key, std::span<const BytesView> parts, StoreM
 
 int Handle::storev(TDB_DATA key, const TDB_DATA* parts, int count, int flag) {
   if (write_allowed() != 0) return -1;
-  std::vector<BytesView> views;
-  views.reserve(static_cast<std::size_t>(count));
+  std::array<BytesView, 4> few;
+  std::vector<BytesView> many;
+  if (count > static_cast<int>(few.size())) many.resize(static_cast<std::size_t>(count));
+  const std::span<BytesView> views = many.empty() ? std::span(few.data(), static_cast<std::size_t>(std::max(count, 0))) : std::span(many);
   for (int i = 0; i < count; ++i) {
     if (parts[i].dptr == nullptr && parts[i].dsize > 0) return fail(TDB_ERR_EINVAL);
-    views.push_back(view(parts[i]));
+    views[static_cast<std::size_t>(i)] = view(parts[i]);
   }
   const StoreMode mode = flag == TDB_INSERT   ? StoreMode::Insert
                          : flag == TDB_MODIFY ? StoreMode::Modify

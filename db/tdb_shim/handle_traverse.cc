@@ -33,7 +33,6 @@ int Handle::walk(tdb_traverse_func step, void* private_data, std::optional<std::
   int count = 0;
   std::uint64_t from = 0;
   for (;;) {
-    const std::uint64_t generation = db_->generation();
     auto batch = db_->scan(from, kBatch);
     if (!batch) return fail(batch.error());
     for (LmdbItem& item : batch->items) {
@@ -41,7 +40,7 @@ int Handle::walk(tdb_traverse_func step, void* private_data, std::optional<std::
       // Somebody wrote since the batch was copied, or other nodes may have: look again.
       const bool closed = needs_gate(Access::Read) && transaction_.depth == 0 && !gate_open();
       if (closed && !wait_for_gate()) return -1;
-      if (closed || transaction_.depth > 0 || db_->generation() != generation) {
+      if (closed || transaction_.depth > 0 || !db_->is_current(item)) {
         auto now = db_->fetch(item.key);
         if (!now) return fail(now.error());
         if (!*now) continue;
