@@ -49,7 +49,7 @@ inline constexpr std::uint64_t kStampWriting = 0x100;
 
 // What one chain of the database holds: a line of its own, written only under the chain's lock.
 struct alignas(64) HeapChain {
-  std::atomic<std::uint64_t> table;      // tag << 36 | BlockRef of its table of records; 0 = none yet
+  std::atomic<std::uint64_t> table;      // tag, size and BlockRef of its table of records; 0 = none yet
   std::atomic<std::uint64_t> contents;   // which contents of the database it belongs to; others are void
   std::atomic<std::uint64_t> writes;     // how often it was written
   std::atomic<BlockRef> incoming;        // block that is about to be linked

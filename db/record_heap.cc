@@ -19,6 +19,17 @@ constexpr std::uint64_t kRemoved = 1;
 constexpr std::uint32_t kSmallestTable = 8;
 constexpr std::uint64_t kLargestSpare = 4096;  // larger blocks go back to everybody
 
+// The word that names a chain's table: a tag that changes with each switch, 5 bits of its size (so that a look-up need
+// not touch the table's head), then its block.
+constexpr unsigned kSizeBits = 5;
+std::uint32_t table_size(std::uint64_t table_word) {
+  return kSmallestTable << ((table_word >> kRefBits) & ((1u << kSizeBits) - 1));
+}
+std::uint64_t next_table_word(std::uint64_t before, unsigned table_class, BlockRef ref) {
+  const std::uint64_t tag = (before >> (kRefBits + kSizeBits)) + 1;
+  return tag << (kRefBits + kSizeBits) | std::uint64_t{table_class - kFirstTableClass} << kRefBits | ref;
+}
+
 std::uint64_t tag_of(const HeapSpot& spot) { return (spot.hash >> 52) << 16 | ((spot.hash >> 24) & 0xffff); }
 std::uint64_t word_of(const HeapSpot& spot, BlockRef ref) { return tag_of(spot) << kRefBits | ref; }
 
@@ -100,6 +111,17 @@ RecordHeap::Table* RecordHeap::table_of(const HeapChain& chain) const {
   return ref == 0 ? nullptr : &table_at(ref);
 }
 
+void RecordHeap::prefetch(const HeapSpot& spot) const {
+  const HeapChain& chain = file_.chain(spot.chain);
+  const std::uint64_t table_word = chain.table.load(std::memory_order_relaxed);
+  if ((table_word & kRefMask) == 0) return;
+  __builtin_prefetch(&table_at(table_word & kRefMask).words[spot.hash & (table_size(table_word) - 1)]);
+  const BlockRef spare = chain.spare.load(std::memory_order_relaxed);
+  if (spare == 0) return;
+  const char* at = reinterpret_cast<const char*>(&file_.at(spare));
+  for (int line = 0; line < 4; ++line) __builtin_prefetch(at + 64 * line, 1);
+}
+
 // --- reading without a lock ---------------------------------------------------------------------------------
 
 bool RecordHeap::read(const HeapSpot& spot, BytesView key, Bytes& into) const {
@@ -109,7 +131,7 @@ bool RecordHeap::read(const HeapSpot& spot, BytesView key, Bytes& into) const {
     const std::uint64_t table_word = chain.table.load(std::memory_order_acquire);
     if ((table_word & kRefMask) == 0 || is_void(chain)) return false;
     Table& table = table_at(table_word & kRefMask);
-    const std::uint32_t mask = table.size() - 1;
+    const std::uint32_t mask = table_size(table_word) - 1;
     bool again = false;
     std::uint32_t i = static_cast<std::uint32_t>(spot.hash) & mask;
     for (std::uint32_t probes = 0; probes <= mask; ++probes, i = (i + 1) & mask) {
@@ -157,7 +179,7 @@ void RecordHeap::scan_chain(std::uint32_t index, std::uint64_t from, std::vector
     const std::uint64_t table_word = chain.table.load(std::memory_order_acquire);
     if ((table_word & kRefMask) == 0 || is_void(chain)) return;
     Table& table = table_at(table_word & kRefMask);
-    const std::uint32_t size = table.size();
+    const std::uint32_t size = table_size(table_word);
     const std::uint64_t writes = chain.writes.load();
     order.clear();
     for (std::uint32_t i = 0; i < size; ++i) {
@@ -204,9 +226,10 @@ std::uint64_t RecordHeap::live(std::uint32_t index) const {
 
 RecordHeap::Found RecordHeap::find(const HeapChain& chain, const HeapSpot& spot, BytesView key) const {
   Found found;
-  Table* table = table_of(chain);
-  if (table == nullptr) return found;
-  const std::uint32_t mask = table->size() - 1;
+  const std::uint64_t table_word = chain.table.load(std::memory_order_relaxed);
+  if ((table_word & kRefMask) == 0) return found;
+  Table* table = &table_at(table_word & kRefMask);
+  const std::uint32_t mask = table_size(table_word) - 1;
   const std::uint64_t tag = tag_of(spot);
   std::uint32_t i = static_cast<std::uint32_t>(spot.hash) & mask;
   for (std::uint32_t probes = 0; probes <= mask; ++probes, i = (i + 1) & mask) {
@@ -334,7 +357,8 @@ void RecordHeap::prepare(HeapChain& chain) {
 // Room for so many more records, in a table that is never more than three quarters full.
 Result<void> RecordHeap::make_table_room(HeapChain& chain, std::uint32_t records, const StopWaiting& stop) {
   Table* old = table_of(chain);
-  if (old != nullptr && (chain.used.load(std::memory_order_relaxed) + records) * std::uint64_t{4} <= std::uint64_t{old->size()} * 3) return {};
+  const std::uint64_t old_size = old == nullptr ? 0 : table_size(chain.table.load(std::memory_order_relaxed));
+  if ((chain.used.load(std::memory_order_relaxed) + records) * std::uint64_t{4} <= old_size * 3) return {};
   const std::uint64_t wanted = (chain.live.load(std::memory_order_relaxed) + std::uint64_t{records}) * 2;
   const std::uint64_t size = std::bit_ceil(std::max<std::uint64_t>(wanted, kSmallestTable));
   const auto table_class = kFirstTableClass + static_cast<unsigned>(std::countr_zero(size / kSmallestTable));
@@ -347,7 +371,7 @@ Result<void> RecordHeap::make_table_room(HeapChain& chain, std::uint32_t records
   const std::uint32_t mask = static_cast<std::uint32_t>(size) - 1;
   for (std::uint32_t i = 0; i <= mask; ++i) table.words[i].store(0, std::memory_order_relaxed);
   std::uint32_t moved = 0;
-  for (std::uint32_t i = 0; old != nullptr && i < old->size(); ++i) {
+  for (std::uint32_t i = 0; old != nullptr && i < old_size; ++i) {
     const std::uint64_t word = old->words[i].load(std::memory_order_relaxed);
     if (word <= kRemoved) continue;
     // The low bits of the hash stand in the position.
@@ -357,7 +381,7 @@ Result<void> RecordHeap::make_table_room(HeapChain& chain, std::uint32_t records
     ++moved;
   }
   const std::uint64_t before = chain.table.load(std::memory_order_relaxed);
-  set(chain.table, (((before >> kRefBits) + 1) << kRefBits) | *ref);
+  set(chain.table, next_table_word(before, table_class, *ref));
   set(chain.used, moved);
   set(chain.moving, BlockRef{0});
   if ((before & kRefMask) != 0) file_.release(before & kRefMask);
@@ -582,6 +606,7 @@ std::string RecordHeap::check(const std::function<HeapSpot(BytesView key)>& spot
     const unsigned table_class = class_of_stamp(file_.at(table_ref).stamp.load());
     if (table_class < kFirstTableClass || table_class >= kFirstTableClass + kTableClasses) return bad(n, table_ref, "its table is none");
     const Table& table = table_at(table_ref);
+    if (table.size() != table_size(chain.table.load())) return bad(n, table_ref, "its table has another size");
     if (table_ref * kBlockUnit + class_size(table_class) > file_.top()) return bad(n, table_ref, "its table is cut off");
     std::uint32_t live = 0;
     std::uint32_t used = 0;

@@ -62,6 +62,9 @@ class RecordHeap {
 
   RecordHeap(HeapFile& file, std::uint32_t chain_count) : file_(file), chain_count_(chain_count) {}
 
+  // Begins to bring into the cache what a look-up and a store of that key will touch; a hint.
+  void prefetch(const HeapSpot& spot) const;
+
   // --- without a lock.
   // Copies the value into `into`; false: no such record.
   [[nodiscard]] bool read(const HeapSpot& spot, BytesView key, Bytes& into) const;
