@@ -1,8 +1,8 @@
 #pragma once
 // This process's view of one database's lock table: which chains it holds, how often, and how to get one.
 //
-// A chain is a robust process-shared mutex in the anchor. If its holder dies, the next one gets it (the store
-// needs no repair then: every store is one transaction). A chain must be released by the thread that took it.
+// A chain is a robust process-shared mutex in the anchor. If its holder dies, the next one gets it (and what the
+// dead one left half done is the store's affair, which finds it by itself). A chain must be released by the thread that took it.
 // All chains at once = the all-mutex plus a flag that newcomers respect, plus one sweep over the chains; the
 // number of mutexes held stays small, because the kernel only frees the first 2048 of a dead thread.
 //

@@ -2,8 +2,8 @@
 // A volatile database as one process sees it: RecordHeap behind the rules of LmdbDatabase (lmdb_database.h), which
 // holds one of these where the kind is volatile and passes every call on. What is said there of locks, epoch, waiting,
 // transactions and errors holds here; these are the differences:
-//   - A write takes its chain for as long as it lasts, unless this process holds it (or it is vouched for).
-//   - Reads copy into a buffer that is kept, or look in place where this process holds the chain.
+//   - A write takes its chain for as long as it lasts, unless this process holds it.
+//   - Reads copy into a buffer that is kept.
 //   - A transaction holds all chains; its writes are kept in this process until the commit.
 //   - There is no map to grow and nothing to reopen after a fork.
 

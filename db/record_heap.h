@@ -80,8 +80,6 @@ class RecordHeap {
   [[nodiscard]] std::uint64_t writes_of(std::uint32_t chain) const { return file_.chain(chain).writes.load(); }
 
   // --- with the chain locked.
-  // In place, without a copy; valid until the chain is written or unlocked.
-  [[nodiscard]] std::optional<BytesView> view(const HeapSpot& spot, BytesView key) const;
   // StoreFull, Busy: nothing was changed.
   [[nodiscard]] Result<Stored> store(const HeapSpot& spot, BytesView key, std::span<const BytesView> parts, Mode mode, const StopWaiting& stop);
   [[nodiscard]] bool erase(const HeapSpot& spot, BytesView key);
