@@ -496,6 +496,9 @@ def main():
     except KeyboardInterrupt:
         print('\ninterrupted; everything is removed')
         return 130
+    except lab.LabError as error:
+        print('tools/lab: %s' % error, file=sys.stderr)
+        return 1
     if len(runs) > 1:
         side_by_side(runs)
     return 0 if good else 1
