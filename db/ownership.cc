@@ -150,6 +150,8 @@ void Ownership::prepare(const View& view, bool continuity_broken, Instant now) {
   tenures_.clear();
   directory_.clear();
   deletions_.clear();
+  vacuum_from_.clear();
+  sticky_until_.clear();
   plain_reads_.clear();
   arrivals_.clear();
   if (planted(Plant::KeepRecords) || database_.drop_all()) must_empty_ = false;

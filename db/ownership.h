@@ -73,6 +73,9 @@ class Ownership {
   // Nobody is left to take anything: all others are leaving too.
   [[nodiscard]] bool drain_hopeless() const;
 
+  // The operator changed something; holds from now on.
+  void configure(const RecordSettings& settings) { settings_ = settings; }
+
   // --- properties of the database; they hold until it is detached.
   void set_readonly() { readonly_ = true; }
   void set_sticky() { sticky_ = true; }
@@ -181,6 +184,7 @@ class Ownership {
   void serve_waiters(const Bytes& key, KeyState& state, Instant now);
   void ask_for(const Bytes& key, KeyState& state);
   void note_arrival(const Bytes& key);
+  [[nodiscard]] bool sticks(const Bytes& key, Instant now);
   void remember_deletion(const Bytes& key, Instant now);
 
   // ownership_holder.cc
@@ -276,12 +280,14 @@ class Ownership {
 
   std::set<Bytes> deletions_;
   Instant vacuum_at_ = kNever;
+  Bytes vacuum_from_;  // the run under way goes on behind it; empty: none is
   bool retry_vacuum_ = false;
   std::vector<record::VacuumEntry> tombs_;
   std::vector<record::VacuumEntry> purges_;
 
   std::map<Bytes, std::uint32_t, std::less<>> plain_reads_;  // bounded
   std::map<Bytes, std::uint64_t, std::less<>> arrivals_;     // bounded; hot keys
+  std::map<Bytes, Instant, std::less<>> sticky_until_;       // bounded
   RecordCounters counters_;
 };
 

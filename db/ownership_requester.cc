@@ -122,8 +122,7 @@ void Ownership::serve_waiters(const Bytes& key, KeyState& state, Instant now) {
   });
   if (pin) {
     // The record stays until the client had the lock: otherwise it could hop around without ever being used.
-    const auto hot = arrivals_.find(key);
-    const bool stick = sticky_ && hot != arrivals_.end() && hot->second >= settings_.sticky_hops;
+    const bool stick = sticks(key, now);
     state.pin = Pin{database_.client_locks(key), now + (stick ? settings_.sticky_pindown : settings_.pin_limit),
                     stick};
   }
@@ -158,6 +157,25 @@ void Ownership::note_arrival(const Bytes& key) {
     if (arrivals_.size() >= kMaxArrivals) return;
   }
   ++arrivals_[key];
+}
+
+// In a STICKY database a record that arrived here often stays longer each time, for a while.
+bool Ownership::sticks(const Bytes& key, Instant now) {
+  if (!sticky_) return false;
+  if (const auto it = sticky_until_.find(key); it != sticky_until_.end()) {
+    if (now < it->second) return true;
+    sticky_until_.erase(it);
+    arrivals_.erase(key);
+    return false;
+  }
+  const auto hot = arrivals_.find(key);
+  if (hot == arrivals_.end() || hot->second < settings_.sticky_hops) return false;
+  if (sticky_until_.size() >= kMaxArrivals) {
+    std::erase_if(sticky_until_, [now](const auto& entry) { return entry.second <= now; });
+    if (sticky_until_.size() >= kMaxArrivals) return false;
+  }
+  sticky_until_[key] = now + settings_.sticky_duration;
+  return true;
 }
 
 void Ownership::remember_deletion(const Bytes& key, Instant now) {

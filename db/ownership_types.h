@@ -70,12 +70,13 @@ struct RecordSettings {
   Duration pin_poll = std::chrono::microseconds(250);  // how often a pinned record that is wanted is looked at
   Duration sticky_pindown = milliseconds(200);  // STICKY databases: a hot record stays this long
   std::uint32_t sticky_hops = 50;               // ... hot: arrived this often lately
+  Duration sticky_duration = seconds(600);      // ... and for so long, then it has to become hot anew
   std::uint32_t plain_reads = 3;                // after so many remote reads in a row ask for the record itself
   Duration vacuum_interval = seconds(10);
   Duration background_interval = milliseconds(20);  // between batches of claims and of background settles
   std::size_t claim_batch = 512;                // records looked at per step of the claim scan
   std::size_t background_batch = 64;            // orphans settled per step
-  std::size_t vacuum_batch = 1000;              // deletions begun per vacuum run
+  std::size_t vacuum_batch = 1000;              // deletions begun at a time; batches follow at background_interval
   std::size_t drain_batch = 2048;               // records of a leaving node asked about at a time
   Duration drain_interval = milliseconds(3);    // ... asked again about those that nobody has yet
   RecordTestHooks hooks;

@@ -26,11 +26,13 @@ RecordActions Ownership::vacuum(Instant now) {
 void Ownership::run_vacuum(Instant now) {
   const bool able = may_move() && !must_empty_ && !drain_;
   std::vector<Bytes> keys;
-  for (auto it = deletions_.begin(); able && it != deletions_.end() && keys.size() < settings_.vacuum_batch; ++it) {
-    keys.push_back(*it);
-  }
+  auto it = deletions_.upper_bound(vacuum_from_);
+  for (; able && it != deletions_.end() && keys.size() < settings_.vacuum_batch; ++it) keys.push_back(*it);
+  // One run goes once through all of them, however many, batch by batch; what is busy waits for the next run.
+  const bool more = able && it != deletions_.end();
+  vacuum_from_ = more ? keys.back() : Bytes{};
   for (const Bytes& key : keys) start_vacuum(key);
-  vacuum_at_ = deletions_.empty() ? kNever : now + settings_.vacuum_interval;
+  vacuum_at_ = deletions_.empty() ? kNever : now + (more ? settings_.background_interval : settings_.vacuum_interval);
 }
 
 bool Ownership::at_rest(const KeyState& state) const {

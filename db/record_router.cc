@@ -43,6 +43,11 @@ RecordActions RecordRouter::attach(Database& database, Instant now) {
   return actions;
 }
 
+void RecordRouter::configure(const RecordSettings& settings) {
+  settings_ = settings;
+  for (auto& [id, ownership] : databases_) ownership->configure(settings);
+}
+
 void RecordRouter::detach(DatabaseId id) { databases_.erase(id); }
 
 Ownership* RecordRouter::find(DatabaseId id) {

@@ -28,6 +28,8 @@ class RecordRouter {
   // `database` must outlive detach().
   [[nodiscard]] RecordActions attach(Database& database, Instant now);
   void detach(DatabaseId id);
+  // For all databases, now and later.
+  void configure(const RecordSettings& settings);
   // nullptr if not attached. For set_readonly, set_sticky, where, counters, hot_keys.
   [[nodiscard]] Ownership* find(DatabaseId id);
   [[nodiscard]] const Ownership* find(DatabaseId id) const;

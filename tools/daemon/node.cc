@@ -51,6 +51,7 @@ void Node::start(Instant now) {
   recovery_started_ = started_;
   statistics_.started.seconds = static_cast<std::int64_t>(started_);
   second_ = now + seconds(1);
+  heed_tunables();
   seqnums_ = now + milliseconds(tunables_[ctdb::Tunable::SeqnumInterval]);
   recovery::Actions actions;
   addresses_.start();
@@ -146,8 +147,24 @@ Instant Node::next_wake() const {
   return next;
 }
 
+// Tunables about records. One that is at its default leaves what the node was configured with.
+void Node::heed_tunables() {
+  using ctdb::Tunable;
+  const auto changed = [this](Tunable t) -> std::optional<std::uint32_t> {
+    const std::uint32_t value = tunables_[t];
+    return value == ctdb::tunable_table()[static_cast<std::size_t>(t)].initial ? std::nullopt : std::optional(value);
+  };
+  RecordSettings settings = config_.records;
+  if (const auto v = changed(Tunable::VacuumInterval)) settings.vacuum_interval = seconds(std::max(*v, 1u));
+  if (const auto v = changed(Tunable::HopcountMakeSticky)) settings.sticky_hops = *v;
+  if (const auto v = changed(Tunable::StickyDuration)) settings.sticky_duration = seconds(*v);
+  if (const auto v = changed(Tunable::StickyPindown)) settings.sticky_pindown = milliseconds(*v);
+  records_.configure(settings);
+}
+
 void Node::every_second() {
   second_ = now_ + seconds(1);
+  heed_tunables();
   if (control_.leading() && control_.installed_view() != nullptr) {
     ByteWriter leader;
     leader.put(number(self()));

@@ -125,6 +125,7 @@ class Node final : public LinkListener, private NodeServices {
   [[nodiscard]] bool is_member(Pnn pnn) const;  // of the view in use
   void note_peers();
   void every_second();
+  void heed_tunables();
 
   // node_actions.cc: what the cores ask for
   void carry_out(recovery::Action& action);

@@ -49,6 +49,11 @@ class OneNode : public testing::Test {
     database->client_unlock(key, 1);
   }
 
+  [[nodiscard]] std::optional<Bytes> value(const Bytes& key) const {
+    const auto record = *database->fetch(key);
+    return record ? std::optional(record->value) : std::nullopt;
+  }
+
   Instant now = Instant{} + seconds(10);
   MemoryStore store;
   MemoryDatabase* database = nullptr;
@@ -208,6 +213,176 @@ TEST_F(OneNode, TombMakesNoRecordWhereThereIsNone) {
   EXPECT_EQ(*database->fetch("key"), std::nullopt);
 }
 
+TEST_F(OneNode, TombAndPurgeSpareWhatIsNewerAndWhatIsOwned) {
+  own("mine", "v");
+  ASSERT_TRUE(database->try_lock("copy"));
+  ASSERT_TRUE(database->store("copy", RecordHeader{9, Pnn{1}, kRecordMigratedWithData}, "newer"));
+  database->unlock("copy");
+  (void)receive(Pnn{2}, record::Tomb{{{"copy", 7}, {"mine", 100}}});
+  (void)receive(Pnn{2}, record::Purge{{{"copy", 8}, {"mine", 100}}});
+  EXPECT_EQ(value("copy"), "newer");
+  EXPECT_EQ(value("mine"), "v");
+  (void)receive(Pnn{2}, record::Tomb{{{"copy", 10}}});
+  EXPECT_EQ(value("copy"), "");
+  (void)receive(Pnn{2}, record::Purge{{{"copy", 10}}});
+  EXPECT_EQ(value("copy"), std::nullopt);
+}
+
+// An empty record that was elsewhere before, so that its vacuum has to ask.
+class Vacuuming : public OneNode {
+ protected:
+  Vacuuming() {
+    (void)node->client_call(CallId{99}, "key", Kind::Write, now);
+    (void)receive(Pnn{2}, record::Grant{"key", 1, 5, true, ""});
+    (void)database->client_try_lock("key", 1);
+    database->client_unlock("key", 1);
+    now += milliseconds(20);
+    (void)node->tick(now);
+  }
+  void acknowledge(std::uint8_t phase) {
+    (void)receive(Pnn{1}, record::VacuumAck{phase, {{"key", 5, true}}});
+    last = receive(Pnn{2}, record::VacuumAck{phase, {{"key", 5, true}}});
+  }
+  RecordActions last;
+};
+
+// Otherwise a copy made empty and the record that a client revives meanwhile had the same rsn.
+TEST_F(Vacuuming, OwnersRsnRisesAboveTheTomb) {
+  const record::Tomb tomb{{{"key", 5}}};
+  EXPECT_EQ(node->vacuum(now), (RecordActions{send(Pnn{1}, tomb), send(Pnn{2}, tomb)}));
+  EXPECT_EQ((*database->fetch("key"))->header.rsn, 6u);
+}
+
+TEST_F(Vacuuming, RemovesTheRecordWhenNobodyHasACopyAnyMore) {
+  (void)node->vacuum(now);
+  acknowledge(1);
+  const record::Purge purge{{{"key", 5}}};
+  EXPECT_EQ(last, (RecordActions{send(Pnn{1}, purge), send(Pnn{2}, purge)}));
+  acknowledge(2);
+  EXPECT_EQ(last, (RecordActions{send(Pnn{1}, record::Gone{"key", 6})}));
+  EXPECT_EQ(value("key"), std::nullopt);
+}
+
+TEST_F(Vacuuming, SparesARecordThatAClientRevived) {
+  (void)node->vacuum(now);
+  acknowledge(1);
+  ASSERT_TRUE(database->client_try_lock("key", 5));
+  ASSERT_TRUE(database->client_store("key", 5, RecordHeader{6, Pnn{0}, kRecordMigratedWithData}, "alive"));
+  database->client_unlock("key", 5);
+  acknowledge(2);
+  EXPECT_EQ(value("key"), "alive");
+}
+
+TEST_F(Vacuuming, LeavesTheRecordToARequestThatCameMeanwhile) {
+  (void)node->vacuum(now);
+  acknowledge(1);
+  ASSERT_TRUE(database->client_try_lock("key", 5));
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}),
+            (RecordActions{WaitChain{database->id(), "key"}}));
+  database->client_unlock("key", 5);
+  acknowledge(2);
+  EXPECT_TRUE(last.empty());
+  EXPECT_EQ(node->chain_free("key", now), (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 7, true, ""})}));
+}
+
+TEST_F(OneNode, OneVacuumRunGoesThroughAllDeletionsBatchByBatch) {
+  RecordSettings settings;
+  settings.vacuum_batch = 2;
+  node->configure(settings);
+  const std::vector<Bytes> keys{"a", "b", "c", "d", "e"};
+  record::RequestNumber q = 0;
+  for (const Bytes& key : keys) {
+    (void)node->client_call(CallId{++q}, key, Kind::Write, now);
+    (void)receive(Pnn{1}, record::Grant{key, q, 5, false, ""});
+    (void)node->schedule_deletion(key, now);
+  }
+  now += milliseconds(20);
+  (void)node->tick(now);
+  ASSERT_TRUE(database->client_try_lock("b", 7));  // busy: it costs nobody else a turn
+  EXPECT_EQ(node->vacuum(now).size(), 1u);
+  std::size_t gone = 1;
+  for (int i = 0; i < 2; ++i) gone += node->tick(now += settings.background_interval).size();
+  EXPECT_EQ(gone, 4u);
+  database->client_unlock("b", 7);
+  EXPECT_TRUE(node->tick(now + settings.background_interval).empty());
+  EXPECT_EQ(node->tick(now + settings.vacuum_interval), (RecordActions{send(Pnn{1}, record::Gone{"b", 5})}));
+}
+
+TEST_F(OneNode, StickyRecordStaysItsTimeAlthoughItWasUsed) {
+  RecordSettings settings;
+  settings.sticky_hops = 2;
+  settings.sticky_duration = seconds(1);
+  node->configure(settings);
+  node->set_sticky();
+  Rsn rsn = 5;
+  record::RequestNumber q = 0;
+  // How long the record stays here although its client had it at once and another node waits for it.
+  const auto stay = [&] {
+    (void)node->client_call(CallId{++q}, "key", Kind::Write, now);
+    (void)receive(Pnn{2}, record::Grant{"key", q, rsn += 2, true, "v"});
+    (void)receive(Pnn{1}, record::Forward{"key", Pnn{2}, q, Kind::Write, q, {}});
+    (void)database->client_try_lock("key", 1);
+    database->client_unlock("key", 1);
+    const Instant came = now;
+    while (node->owns("key")) (void)node->tick(now = node->next_wake());
+    return now - came;
+  };
+  EXPECT_LE(stay(), settings.pin_limit);
+  EXPECT_EQ(stay(), settings.sticky_pindown);  // it arrived for the second time
+  EXPECT_EQ(stay(), settings.sticky_pindown);
+  now += settings.sticky_duration;
+  EXPECT_LE(stay(), settings.pin_limit);
+}
+
+TEST_F(OneNode, RequestIsNeverRepeated) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  for (int i = 0; i < 600; ++i) {
+    now += seconds(1);
+    EXPECT_TRUE(node->tick(now).empty());
+  }
+  EXPECT_TRUE(node->client_call(CallId{2}, "key", Kind::Write, now).empty());
+}
+
+TEST_F(OneNode, QueuedReadsAreAnsweredBeforeTheRecordLeaves) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  (void)receive(Pnn{1}, record::Grant{"key", 1, 5, false, "v"});
+  EXPECT_TRUE(receive(Pnn{1}, record::Forward{"key", Pnn{1}, 7, Kind::Read, 1, {}}).empty());
+  EXPECT_TRUE(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}).empty());
+  now += milliseconds(20);
+  EXPECT_EQ(node->tick(now), (RecordActions{send(Pnn{1}, record::Copy{"key", 7, 5, false, "v"}),
+                                            send(Pnn{2}, record::Grant{"key", 8, 6, true, "v"})}));
+}
+
+// The local writer waits for REVOKED, which comes behind a read that waits for the chain.
+TEST_F(OneNode, WaitingReadHoldsUpNoOtherMessage) {
+  node->set_readonly();
+  own("key", "v");
+  (void)receive(Pnn{1}, record::Forward{"key", Pnn{2}, 7, Kind::Read, 0, {}});
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  ASSERT_TRUE(database->client_try_lock("key", 5));
+  EXPECT_EQ(receive(Pnn{1}, record::Forward{"key", Pnn{1}, 8, Kind::Read, 0, {}}),
+            (RecordActions{WaitChain{database->id(), "key"}}));
+  EXPECT_TRUE(receive(Pnn{2}, record::Revoked{"key"}).empty());
+  database->client_unlock("key", 5);
+  const auto actions = node->chain_free("key", now);
+  const RecordAction answer = AnswerCall{CallId{1}, 0, RecordHeader{6, Pnn{0}, kRecordMigratedWithData}, "v", {}};
+  EXPECT_THAT(actions, testing::Contains(answer));
+}
+
+// It waits for its own turn, with node 2 behind it, and is told to adopt its copy for node 1.
+TEST_F(OneNode, AdopterKeepsTheSuccessorOfTheTurnItWaitsFor) {
+  ASSERT_TRUE(database->try_lock("key"));
+  ASSERT_TRUE(database->store("key", RecordHeader{20, Pnn{2}, kRecordMigratedWithData}, "v"));
+  database->unlock("key");
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  EXPECT_TRUE(receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}}).empty());
+  (void)receive(Pnn{1}, record::Forward{"key", Pnn{1}, 4, Kind::Write, 0, Rsn{20}});
+  now += milliseconds(20);
+  EXPECT_EQ(node->tick(now), (RecordActions{send(Pnn{1}, record::Grant{"key", 4, 22, true, "v"})}));
+  EXPECT_EQ(receive(Pnn{1}, record::Grant{"key", 1, 23, true, "w"}),
+            (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 24, true, "w"})}));
+}
+
 TEST_F(OneNode, WaitingCallsAskAgainInTheNextView) {
   (void)node->client_call(CallId{1}, "key", Kind::Write, now);
   const View next = view_of(kSecond, {Pnn{0}, Pnn{2}}, Pnn{2}, kSecond);
@@ -322,6 +497,16 @@ TEST_F(Lmaster, ClaimedOwnerIsAHint) {
   (void)receive(Pnn{2}, record::Claim{{{"key", false, 4}}, true, true});
   EXPECT_EQ(receive(Pnn{2}, record::Request{"key", 6, Kind::Write}),
             (RecordActions{send(Pnn{1}, record::Forward{"key", Pnn{2}, 6, Kind::Write, 0, {}})}));
+}
+
+// The scan of node 2 saw its record before that was forwarded to node 1.
+TEST_F(Lmaster, LateClaimDoesNotOverwriteANewerEntry) {
+  (void)receive(Pnn{1}, record::Request{"key", 4, Kind::Write});
+  EXPECT_EQ(receive(Pnn{2}, record::Answer{"key", 1, true, Rsn{5}}),
+            (RecordActions{send(Pnn{2}, record::Forward{"key", Pnn{1}, 4, Kind::Write, 0, {}})}));
+  (void)receive(Pnn{2}, record::Claim{{{"key", true, 5}}, true, true});
+  EXPECT_EQ(receive(Pnn{2}, record::Request{"key", 6, Kind::Write}),
+            (RecordActions{send(Pnn{1}, record::Forward{"key", Pnn{2}, 6, Kind::Write, 4, {}})}));
 }
 
 TEST_F(Lmaster, NewestCopyWinsWhenNobodyOwns) {
