@@ -110,6 +110,19 @@ class ToolParity(Scenario):
             self.lab.wait_all_ok()
         self.assert_identical_databases()
 
+    def test_properties_set_by_either_tool_hold_on_all_nodes(self):
+        ours = self.lab.flavour.tool
+        for program, verb, word in (('ctdb', 'setdbreadonly', 'READONLY'), (ours, 'setdbsticky', 'STICKY'),
+                                    (ours, 'setdbreadonly', 'READONLY'), ('ctdb', 'setdbsticky', 'STICKY')):
+            name = '%s_by_%s.tdb' % (verb, program)
+            self.nodes[0].samba(['ctdb', 'attach', name])
+            self.nodes[0].samba([program, verb, name])
+            for node in self.nodes:
+                shown = [line for line in node.samba(['ctdb', 'getdbmap']).stdout.splitlines() if name in line]
+                self.assertTrue(shown and word in shown[0], (node.number, shown))
+            refused = self.ask(program, (verb, DATABASE))
+            self.assertIn('only on volatile DB', str(refused))
+
     def test_setvar_of_either_tool_is_seen_by_the_other(self):
         for value, (writer, reader) in ((321, ('ctdb', self.lab.flavour.tool)), (300, (self.lab.flavour.tool, 'ctdb'))):
             self.nodes[0].samba([writer, 'setvar', 'EventScriptTimeout', str(value)])

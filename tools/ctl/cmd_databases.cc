@@ -1,4 +1,4 @@
-// Databases as a whole: getdbmap, getdbstatus, getdbseqnum, attach, setdbreadonly, catdb, cattdb.
+// Databases as a whole: getdbmap, getdbstatus, getdbseqnum, attach, setdbreadonly, setdbsticky, catdb, cattdb.
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -104,13 +104,25 @@ Outcome<int> run_attach(Invocation& in) {
   return 0;
 }
 
-Outcome<int> run_setdbreadonly(Invocation& in) {
-  if (in.args.size() != 1) return wrong_usage(in, "setdbreadonly");
+namespace {
+
+Outcome<int> set_property(Invocation& in, const char* verb, const char* property, ControlOpcode opcode) {
+  if (in.args.size() != 1) return wrong_usage(in, verb);
   auto database = in.session->find_database(in.args[0]);
   if (!database) return passed_on(database);
-  if (!database->is_volatile()) return fail("READONLY can be set only on volatile DB");
-  if (auto done = set_everywhere(*in.session, ControlOpcode::SetDbReadonly, database->id); !done) return passed_on(done);
+  if (!database->is_volatile()) return fail(fmt::format("{} can be set only on volatile DB", property));
+  if (auto done = set_everywhere(*in.session, opcode, database->id); !done) return passed_on(done);
   return 0;
+}
+
+}  // namespace
+
+Outcome<int> run_setdbreadonly(Invocation& in) {
+  return set_property(in, "setdbreadonly", "READONLY", ControlOpcode::SetDbReadonly);
+}
+
+Outcome<int> run_setdbsticky(Invocation& in) {
+  return set_property(in, "setdbsticky", "STICKY", ControlOpcode::SetDbSticky);
 }
 
 Outcome<int> run_catdb(Invocation& in) {

@@ -66,6 +66,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"leader", Needs::AnyNode, "", "show the pnn of the leader", run_leader},
     {"getreclock", Needs::AnyNode, "", "get cluster lock file", run_getreclock},
     {"setdbreadonly", Needs::AnyNode, "<dbname|dbid>", "enable readonly records", run_setdbreadonly, false},
+    {"setdbsticky", Needs::AnyNode, "<dbname|dbid>", "enable sticky records", run_setdbsticky, false},
     {"pfetch", Needs::OwnNode, "<dbname|dbid> <key>", "fetch record from persistent database", run_pfetch},
     {"pstore", Needs::OwnNode, "<dbname|dbid> <key> <value>", "write record to persistent database", run_pstore, false},
     {"pdelete", Needs::OwnNode, "<dbname|dbid> <key>", "delete record from persistent database", run_pdelete, false},
