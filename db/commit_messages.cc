@@ -25,6 +25,8 @@ void fields(auto& f, IsA<Copies::Copy> auto& m) {
   f(m.database, Name{m.name}, one_of<DatabaseKind::Persistent, DatabaseKind::Replicated>(m.kind), m.version);
 }
 void fields(auto& f, IsA<Copies> auto& m) { f(m.installed, list<kMaxCopies>(m.copies)); }
+void fields(auto& f, IsA<AskInstalled> auto&) { f(); }
+void fields(auto& f, IsA<Installed> auto&) { f(); }
 
 }  // namespace commit
 
@@ -37,7 +39,7 @@ Result<CommitMessage> decode_commit_message(BytesView bytes) {
 std::string_view name_of(const commit::Body& body) {
   static constexpr std::string_view kNames[] = {"COMMIT_REQUEST", "COMMIT_WRITE", "DURABLE",     "COMMIT_DONE",
                                                 "PULL",           "PULL_DATA",    "PULL_REFUSED", "ASK_COPIES",
-                                                "COPIES"};
+                                                "COPIES",         "ASK_INSTALLED", "INSTALLED"};
   return kNames[body.index()];
 }
 

@@ -109,7 +109,17 @@ struct Copies {
   friend bool operator==(const Copies&, const Copies&) = default;
 };
 
-using Body = std::variant<Request, Write, Durable, Done, Pull, PullData, PullRefused, AskCopies, Copies>;
+// To all members, by a node with commits that a view change cut off: do you have this view in use, durably? INSTALLED is
+// the answer, given when it is so. The generation of the message says which view.
+struct AskInstalled {
+  friend bool operator==(const AskInstalled&, const AskInstalled&) = default;
+};
+struct Installed {
+  friend bool operator==(const Installed&, const Installed&) = default;
+};
+
+using Body = std::variant<Request, Write, Durable, Done, Pull, PullData, PullRefused, AskCopies, Copies, AskInstalled,
+                          Installed>;
 
 }  // namespace commit
 

@@ -32,7 +32,8 @@ struct SubmitChange {
 };
 
 // The commit is over. 0: durable on all members. -1: refused, nothing was written. 2: a view change came in
-// between; whether it was written is what the local sequence number says (the copy is settled by now).
+// between; whether it was written is what the local sequence number says (the copy is settled by now, and every member
+// of the new view will remember that it is).
 struct CommitAnswer {
   CommitId id{};
   std::int32_t status = 0;
@@ -78,6 +79,7 @@ struct CommitSettings {
   std::size_t history_bytes = 4u * 1024 * 1024;
   Duration pull_limit = seconds(2);        // without a batch until a fetch counts as failed
   Duration pull_retry = milliseconds(5);   // to ask again for a commit that is not durable at the source yet
+  Duration pull_again = milliseconds(800); // to ask again because nothing came: the link may have lost it
 };
 
 // What a node held when it installed a view counts as of that view (control plane, section 2). Versions of

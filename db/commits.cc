@@ -346,7 +346,9 @@ void Commits::deliver(Parked parked, Instant now) {
   if (g > view_.generation) return park(std::move(parked));
   // Frozen: nothing is written any more. That a commit is over stays true.
   if (frozen() && !std::holds_alternative<commit::Done>(body)) return;
-  if (!databases_.contains(id) && !std::holds_alternative<commit::Done>(body)) return park(std::move(parked));
+  const bool of_all = std::holds_alternative<commit::Done>(body) || std::holds_alternative<commit::AskInstalled>(body) ||
+                      std::holds_alternative<commit::Installed>(body);
+  if (!databases_.contains(id) && !of_all) return park(std::move(parked));
   dispatch(parked.from, id, body, now);
 }
 
@@ -374,6 +376,8 @@ void Commits::dispatch(Pnn from, DatabaseId id, const commit::Body& body, Instan
     actions_.emplace_back(CopiesKnown{from, known->installed, known->copies});
     return;
   }
+  if (std::holds_alternative<commit::AskInstalled>(body)) return on_ask_installed(from);
+  if (std::holds_alternative<commit::Installed>(body)) return on_installed(from);
   const auto it = databases_.find(id);
   if (it == databases_.end()) return;
   Attached& attached = it->second;
@@ -428,8 +432,13 @@ CommitActions Commits::settle(DatabaseId id, Pnn from, const CopyVersion& versio
                                    [id](const auto& entry) { return entry.second.database == id; });
   if (writing) return {SettleFailed{id, "a write is under way"}};
   attached.fetch.emplace(next_fetch_++, from, attached.version, version, now);
-  send(from, id, attached.fetch->next());
+  pull(id, attached, now);
   return finish(now);
+}
+
+void Commits::pull(DatabaseId id, Attached& attached, Instant now) {
+  send(attached.fetch->from(), id, attached.fetch->next());
+  attached.fetch->asked(now + settings_.pull_again);
 }
 
 void Commits::on_pull_data(Pnn from, DatabaseId id, Attached& attached, commit::PullData data, Instant now) {
@@ -456,7 +465,7 @@ void Commits::on_pull_data(Pnn from, DatabaseId id, Attached& attached, commit::
 
 void Commits::fetch_durable(Attached& attached, const Ticket& ticket, Instant now) {
   if (!attached.fetch || attached.fetch->id() != ticket.fetch) return;  // given up meanwhile
-  if (!attached.fetch->written(now)) return send(attached.fetch->from(), ticket.database, attached.fetch->next());
+  if (!attached.fetch->written(now)) return pull(ticket.database, attached, now);
   ++(attached.fetch->whole() ? fetched_.whole : fetched_.differences);
   attached.fetch.reset();
   actions_.emplace_back(Settled{ticket.database, attached.version});
@@ -494,6 +503,9 @@ void Commits::prepare(const View& view, bool continuity_broken, Instant) {
     view_ = View{};
     draining_ = false;
   }
+  uncertain_.clear();
+  not_installed_.clear();
+  ask_installed_.clear();
   // A batch that still arrives must not change a copy whose version was reported for this view.
   for (auto& [id, attached] : databases_) attached.fetch.reset();
   std::erase_if(parked_, [&](const Parked& parked) {
@@ -514,19 +526,48 @@ CommitActions Commits::install(const View& view, Instant now) {
     if (view_.contains(self_)) fail_fetch(id, attached, "a view was installed meanwhile");
   }
   if (!view_.contains(self_)) return finish(now);
-  // The copies are equal now, so what the client reads from its own one is the truth about its commit.
-  std::vector<CommitId> cut;
-  for (auto& [id, local] : commits_) {
-    if (!local.sent) continue;
-    if (number_taken_by_another(local)) {
-      local.sent = false;  // the sequencer refuses it, see start_next()
-    } else {
-      cut.push_back(id);
-    }
+  view_durable_ = false;
+  for (const auto& [id, local] : commits_) {
+    if (local.sent) uncertain_.push_back(id);
   }
-  for (const CommitId id : cut) answer(id, planted(Plant::RefuseInViewChange) ? -1 : 2, kEndedByRecovery);
+  if (!uncertain_.empty()) {
+    for (const Member& member : view_.members) not_installed_.insert(member.pnn);
+    for (const Member& member : view_.members) send(member.pnn, DatabaseId{}, commit::AskInstalled{});
+    if (planted(Plant::AnswerBeforeAllInstalled)) answer_uncertain();
+  }
   if (may_commit()) send_held();
   deliver_parked(now);
+  return finish(now);
+}
+
+// The copies are equal now, so what the client reads from its own one is the truth about its commit. But as long as a
+// member has not noted for good that it uses this view, its copy counts as of an older one, and could yet lose to
+// the copy of a node that was left out: then what the client was told would not stay true.
+void Commits::on_installed(Pnn from) {
+  not_installed_.erase(from);
+  if (not_installed_.empty()) answer_uncertain();
+}
+
+void Commits::answer_uncertain() {
+  for (const CommitId id : std::exchange(uncertain_, {})) {
+    const auto at = commits_.find(id);
+    if (at == commits_.end()) continue;
+    if (number_taken_by_another(at->second)) {
+      send_local(id, at->second);  // the sequencer refuses it, see start_next()
+    } else {
+      answer(id, planted(Plant::RefuseInViewChange) ? -1 : 2, kEndedByRecovery);
+    }
+  }
+}
+
+void Commits::on_ask_installed(Pnn from) {
+  if (view_durable_) return send(from, DatabaseId{}, commit::Installed{});
+  ask_installed_.push_back(from);
+}
+
+CommitActions Commits::view_durable(Instant now) {
+  view_durable_ = true;
+  for (const Pnn asker : std::exchange(ask_installed_, {})) send(asker, DatabaseId{}, commit::Installed{});
   return finish(now);
 }
 
@@ -542,10 +583,7 @@ CommitActions Commits::tick(Instant now) {
     if (attached.fetch && !attached.fetch->writing() && now >= attached.fetch->last_progress() + settings_.pull_limit) {
       fail_fetch(id, attached, "no answer from the source of the copy");
     }
-    if (attached.fetch && now >= attached.fetch->retry_at()) {
-      attached.fetch->asked_again();
-      send(attached.fetch->from(), id, attached.fetch->next());
-    }
+    if (attached.fetch && now >= attached.fetch->retry_at()) pull(id, attached, now);
   }
   return finish(now);
 }

@@ -9,10 +9,10 @@
 //   member:    COMMIT_WRITE --> SubmitChange --> on_durable() --> DURABLE
 //
 // Rules: a failure is never answered while a write may be under way; a commit that a view change cut off is
-// answered (status 2) when the next view is installed, and then the local copy is settled. The client then compares
-// sequence numbers, so a number that another commit has taken meanwhile must not be what it finds: then the number
-// moves on by one more before the answer, which is -1. A copy's version
-// is (generation, seqnum) of its last commit, stored with the data.
+// answered (status 2) when all members have the next view in use, durably; the local copy is settled by then. The
+// client then compares sequence numbers, so a number that another commit has taken meanwhile must not be what it finds:
+// then the number moves on by one more before the answer, which is -1. A copy's version is (generation, seqnum) of its
+// last commit, stored with the data.
 //
 // View change, in this order: prepare(view); wait until quiet(); report versions(); settle() what differs,
 // wait for Settled; install(view). A node outside the view answers no commit until it is in again.
@@ -72,6 +72,10 @@ class Commits {
   // whatever `from` has (catching up before joining, while commits there go on). Reports Settled or SettleFailed.
   [[nodiscard]] CommitActions settle(DatabaseId id, Pnn from, const CopyVersion& version, Instant now);
   [[nodiscard]] CommitActions install(const View& view, Instant now);
+  // It is durable that this node has the installed view in use. Commits that the view change cut off are answered when
+  // that is so on all members.
+  [[nodiscard]] CommitActions view_durable(Instant now);
+  [[nodiscard]] bool knows_view_durable() const { return view_durable_; }
   // Which copies has it? CopiesKnown answers, or nobody: ask again.
   [[nodiscard]] CommitActions ask_copies(Pnn whom, Instant now);
   // Bytes of records fetched from other nodes, ever; and how many copies needed all records.
@@ -166,6 +170,10 @@ class Commits {
   void on_write(Pnn from, DatabaseId id, Attached& attached, const commit::Write& write);
   void on_durable_elsewhere(Pnn from, DatabaseId id, Attached& attached, const commit::Durable& durable, Instant now);
   void on_done(const commit::Done& done);
+  void pull(DatabaseId id, Attached& attached, Instant now);
+  void on_ask_installed(Pnn from);
+  void on_installed(Pnn from);
+  void answer_uncertain();
   void on_pull_data(Pnn from, DatabaseId id, Attached& attached, commit::PullData data, Instant now);
   void start_next(DatabaseId id, Attached& attached, Instant now);
   void fail_fetch(DatabaseId id, Attached& attached, std::string reason);
@@ -181,6 +189,10 @@ class Commits {
   std::uint64_t next_ticket_ = 1;
   std::uint64_t next_fetch_ = 1;
   Fetched fetched_;
+  bool view_durable_ = false;
+  std::vector<CommitId> uncertain_;   // cut off by the view change, not answered yet
+  std::set<Pnn> not_installed_;       // members of which this node waits to hear that they use the view
+  std::vector<Pnn> ask_installed_;    // who waits to hear it of this node
   std::deque<std::pair<DatabaseId, commit::Body>> in_line_;
   std::deque<Parked> parked_;  // for a generation not installed yet, or a database not attached yet
   std::size_t parked_bytes_ = 0;

@@ -97,6 +97,7 @@ std::optional<CopyFetch::Step> CopyFetch::on_data(Pnn from, commit::PullData dat
                                                   Instant now) {
   if (from != from_ || data.id != id_ || writing_ || data.position != position_) return std::nullopt;
   if (position_ > 0 && data.difference) return std::nullopt;  // not what was asked
+  retry_at_ = kNever;
   bytes_ += size_of(data.entries);
   return data.difference ? difference(std::move(data), settings, now) : batch(std::move(data));
 }

@@ -54,8 +54,10 @@ class CopyFetch {
   // `want`: the version the source is known to have; a default one takes whatever it has.
   CopyFetch(std::uint64_t id, Pnn from, const CopyVersion& have, const CopyVersion& want, Instant now);
 
-  // What to ask now: first, after written(), and when retry_at() has come.
+  // What to ask now: first, after written(), and when retry_at() has come; tell asked() then. Asking twice does no harm:
+  // an answer to what is known already is not taken, or brings the same commits once more.
   [[nodiscard]] commit::Pull next() const;
+  void asked(Instant again) { retry_at_ = again; }
 
   // Write it (its database is left for the caller to set), then call written().
   struct Write {
@@ -70,7 +72,6 @@ class CopyFetch {
   [[nodiscard]] std::optional<Step> on_data(Pnn from, commit::PullData data, const CommitSettings& settings, Instant now);
   // The write is durable. True: the copy is complete. False: send next().
   [[nodiscard]] bool written(Instant now);
-  void asked_again() { retry_at_ = kNever; }
 
   [[nodiscard]] std::uint64_t id() const { return id_; }
   [[nodiscard]] Pnn from() const { return from_; }

@@ -79,10 +79,15 @@ void Ownership::look_at_pin(const Bytes& key, KeyState& state, Instant now) {
 // What goes out under the lock is what the last local writer left behind, not what it was about to replace.
 void Ownership::serve_reads(const Bytes& key, KeyState& state, Instant now) {
   if (state.reads.empty() || state.arrival || state.pin || !may_move()) return;
-  if (!owned_in_store(stored(key))) return;  // queued for the tenure this node waits for
+  std::optional<StoredRecord> record;
+  if (!readable(key, record)) return store_failed(state, now);
+  if (!owned_in_store(record)) return;  // queued for the tenure this node waits for
   if (state.succ && !state.revoke_sent) return;  // answered by the hand-over
   if (!lock_chain(key, state)) return;
-  auto record = stored(key);
+  if (!readable(key, record) || !record) {  // once more: a client may have written it until now
+    database_.unlock(key);
+    return store_failed(state, now);
+  }
   for (const Successor& reader : state.reads) {
     ++counters_.reads_out;
     if (delegate_to(key, state, reader, *record, now)) continue;
@@ -111,7 +116,11 @@ void Ownership::hand_over(const Bytes& key, KeyState& state, Instant now) {
     }
   } else {
     if (state.revoke_sent || state.retry_at != kNever || !lock_chain(key, state)) return;
-    auto record = stored(key);
+    std::optional<StoredRecord> record;
+    if (!readable(key, record)) {  // it is owned, and stays so: the leader was told, and leaves this node out
+      database_.unlock(key);
+      return store_failed(state, now);
+    }
     if (!owned_in_store(record) || (record->header.flags & kRecordHaveDelegations) != 0) {
       database_.unlock(key);
       if (!owned_in_store(record)) {

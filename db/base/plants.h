@@ -27,6 +27,7 @@ enum class Plant : std::uint8_t {
   CommitWithMajority,
   CompareSeqnumAlone,
   RefuseInViewChange,
+  AnswerBeforeAllInstalled,
   // heartbeats
   InstallOpensGate,
   LeaseFromArrival,

@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -B
-"""stop, continue, ban, unban, disable, enable, recover, setleaderrole and setlmasterrole from the unmodified ctdb: each
+"""stop, continue, ban, unban, disable, enable, recover, setleaderrole, setlmasterrole and detach from the unmodified ctdb: each
 does what its name says, on a running cluster that goes on serving."""
 from lab import Scenario, main, wait_for
 
@@ -106,6 +106,36 @@ class Verbs(Scenario):
         self.serve(self.nodes[1], 'roles')
         self.nodes[1].run(['ctdb', 'setlmasterrole', 'on'])
         wait_for(lambda: '1' in self.lmasters(self.nodes[0]), 'node 1 to be lmaster again')
+        self.lab.wait_all_ok()
+
+    def databases(self, node):
+        return node.run(['tdbmesh', 'getdbmap']).stdout
+
+    def allow_attach(self, value):
+        for node in self.nodes:
+            node.run(['ctdb', 'setvar', 'AllowClientDBAttach', str(value)])
+
+    def test_detach(self):
+        first, second, third = self.nodes
+        for tool in ('ctdb', 'tdbmesh'):
+            first.run(['tdbmesh', 'attach', 'passing.tdb'])
+            first.run(['tdbmesh', 'writekey', 'passing.tdb', 'guest', 'old'])
+            second.run(['tdbmesh', 'readkey', 'passing.tdb', 'guest'])
+            refused = first.run(['tdbmesh', 'detach', 'passing.tdb'], check=False)
+            self.assertNotEqual(refused.returncode, 0, 'clients could come back at once')
+            self.assertIn('AllowClientDBAttach', refused.stderr)
+            self.allow_attach(0)
+            try:
+                self.assertNotEqual(first.run([tool, 'detach', 'passdb.tdb'], check=False).returncode, 0)
+                first.run([tool, 'detach', 'passing.tdb'])
+                for node in self.nodes:
+                    self.assertNotIn('passing.tdb', self.databases(node))
+                    self.assertIn('passdb.tdb', self.databases(node))
+            finally:
+                self.allow_attach(1)
+            third.run(['tdbmesh', 'attach', 'passing.tdb'])
+            self.assertNotIn('old', third.run(['tdbmesh', 'readkey', 'passing.tdb', 'guest'], check=False).stdout)
+        self.serve(second, 'detach')
         self.lab.wait_all_ok()
 
 

@@ -104,6 +104,19 @@ Outcome<int> run_attach(Invocation& in) {
   return 0;
 }
 
+Outcome<int> run_detach(Invocation& in) {
+  if (in.args.empty()) return wrong_usage(in, "detach");
+  Session& session = *in.session;
+  for (const std::string& name : in.args) {
+    auto database = session.find_database(name);
+    if (!database) return passed_on(database);
+    auto reply = session.request(ControlOpcode::DbDetach, session.own(), ctdb::encode_u32(number(database->id)));
+    if (!reply) return passed_on(reply);
+    if (reply->status != 0) return fail(fmt::format("cannot detach {}: {}", database->name, reply->error));
+  }
+  return 0;
+}
+
 namespace {
 
 Outcome<int> set_property(Invocation& in, const char* verb, const char* property, ControlOpcode opcode) {

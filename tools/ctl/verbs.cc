@@ -45,6 +45,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"setdebug", Needs::AnyNode, "ERROR|WARNING|NOTICE|INFO|DEBUG", "set debug level", run_setdebug, false},
     {"getdebug", Needs::AnyNode, "", "get debug level", run_getdebug},
     {"attach", Needs::OwnNode, "<dbname> [persistent|replicated]", "attach a database", run_attach, false},
+    {"detach", Needs::OwnNode, "<dbname|dbid>...", "detach volatile databases from the cluster", run_detach, false},
     {"getpid", Needs::AnyNode, "", "get daemon process ID", run_getpid},
     {"disable", Needs::AnyNode, "", "disable a node", run_disable, false},
     {"enable", Needs::AnyNode, "", "enable a node", run_enable, false},

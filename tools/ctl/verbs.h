@@ -94,6 +94,7 @@ Outcome<int> run_getdbmap(Invocation& in);
 Outcome<int> run_getdbstatus(Invocation& in);
 Outcome<int> run_getdbseqnum(Invocation& in);
 Outcome<int> run_attach(Invocation& in);
+Outcome<int> run_detach(Invocation& in);
 Outcome<int> run_setdbreadonly(Invocation& in);
 Outcome<int> run_setdbsticky(Invocation& in);
 Outcome<int> run_catdb(Invocation& in);

@@ -1,5 +1,7 @@
 // Controls about databases.
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "tools/daemon/node_parts.h"
@@ -50,6 +52,30 @@ void attach_persistent(NodeParts& node, const ControlRequest& request) {
 }
 void attach_replicated(NodeParts& node, const ControlRequest& request) {
   attach(node, request, DatabaseKind::Replicated);
+}
+
+// Cluster-wide, as on CTDB: for volatile databases, and only while no client may attach. More than CTDB asks: all nodes
+// must be members, because one that comes back later would bring the database with it; and it is answered when all have
+// done it.
+void detach(NodeParts& node, const ControlRequest& request) {
+  const auto* attached = named_database(node, request);
+  if (attached == nullptr) return;
+  const std::string& name = attached->database->name();
+  if (attached->database->kind() != DatabaseKind::Volatile) {
+    return refuse(node, request, "only volatile databases can be detached, not " + name);
+  }
+  if (node.tunables[ctdb::Tunable::AllowClientDBAttach] != 0) {
+    return refuse(node, request, "first set AllowClientDBAttach to 0 on all nodes");
+  }
+  const std::vector<Pnn> members = node.services.members();
+  for (std::uint32_t i = 0; i < node.config.nodes.size(); ++i) {
+    const bool in = std::find(members.begin(), members.end(), Pnn{i}) != members.end();
+    if (!node.config.nodes[i].deleted && !in) {
+      return refuse(node, request, "all nodes must be in the cluster, and node " + std::to_string(i) + " is not");
+    }
+  }
+  const Instant deadline = node.services.now() + seconds(node.tunables[ctdb::Tunable::ControlTimeout]);
+  node.detaches.request(request.reply, attached->database->id(), name, deadline);
 }
 
 void get_path(NodeParts& node, const ControlRequest& request) {
@@ -329,6 +355,7 @@ void add_database_controls(ControlTable& table) {
   table[DbAttach] = attach_volatile;
   table[DbAttachPersistent] = attach_persistent;
   table[DbAttachReplicated] = attach_replicated;
+  table[DbDetach] = detach;
   table[GetDbPath] = get_path;
   table[GetDbName] = get_name;
   table[DbOpenFlags] = open_flags;

@@ -23,15 +23,26 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
       records_(config_.self(), config_.records),
       commits_(config_.self(), config_.commits),
       attachments_(*this, databases_, [this](Databases::Attached& attached) { database_opened(attached); },
-                   [this](ClientId client) { clients_.uses_databases(client); }),
+                   [this](ClientId client) { clients_.uses_databases(client); },
+                   [this] {
+                     const View* view = control_.installed_view();
+                     return view == nullptr ? Generation{} : view->generation;
+                   }),
       traverses_(*this, [this](DatabaseId id) { return databases_.database(id); }),
+      detaches_(*this, [this](DatabaseId id) { return detach_here(id); },
+                [this] { return serving_ ? control_.installed_view() : nullptr; },
+                [this](std::string reason) {
+                  recovery::Actions actions;
+                  control_.request_bump(std::move(reason), now_, actions);
+                  run(std::move(actions));
+                }),
       restore_(*this, databases_),
       addresses_(config_, env_, *this, control_, tunables_),
       tunables_(config_.tunables),
       debug_level_(config_.debug_level),
       parts_{config_,         env_,         *this,       control_,    clients_,
              databases_,      attachments_, records_,    commits_,    commit_replies_,
-             last_commit_,    traverses_,   restore_,    addresses_,  statistics_, statistics_history_,
+             last_commit_,    traverses_,   detaches_,   restore_,    addresses_,  statistics_, statistics_history_,
              tunables_,       debug_level_, serving_,    patience_from_, health_,   decisions_,  ban_ends_,
              started_,        recovery_started_, recovery_finished_} {
   add_cluster_controls(controls_);
@@ -99,12 +110,16 @@ void Node::end_turn() {
   if (control_.next_wake() <= now_) tick_control();
   if (records_.next_wake() <= now_) run(records_.tick(now_));
   if (commits_.next_wake() <= now_) run(commits_.tick(now_));
+  if (!commits_.knows_view_durable() && control_.installed_view() != nullptr && control_.installed_durable()) {
+    run(commits_.view_durable(now_));
+  }
   if (restore_.busy()) restore_.tick();
   report_dropped_if_empty();
   report_copies_if_quiet();
   catch_up_tick();
   if (traverses_.next_deadline() <= now_) traverses_.on_deadline(now_);
   if (attachments_.next_deadline() <= now_) attachments_.on_deadline(now_);
+  if (detaches_.next_deadline() <= now_) detaches_.on_deadline(now_);
   if (remote_controls_.next_deadline() <= now_) {
     for (const RemoteControls::Pending& late : remote_controls_.expired(now_)) {
       ++statistics_.timeouts.control;
@@ -138,7 +153,7 @@ Instant Node::next_wake() const {
   if (!to_self_.empty() || !events_done_.empty()) return now_;
   Instant next = std::min({control_.next_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
-                            ban_ends_, addresses_.next_wake(), health_.next_wake()});
+                           detaches_.next_deadline(), ban_ends_, addresses_.next_wake(), health_.next_wake()});
   if (catching_up_) next = std::min(next, catching_up_->ask_again);
   if (!copies_asked_.empty() && commits_.quiet()) next = std::min(next, open_again_);
   if (leave_) next = std::min(next, leave_->until);
@@ -305,8 +320,9 @@ void Node::handle_relay(Pnn from, const RelayPayload& payload) {
                  },
                  [&](const RelayAttach& m) { attachments_.on_message(from, m); },
                  [&](const RelayAttached& m) { attachments_.on_message(from, m); },
+                 [&](const RelayDetach& m) { detaches_.on_message(from, m); },
+                 [&](const RelayDetached& m) { detaches_.on_message(from, m); },
                  [&](const RelayTraverse& m) { traverses_.on_message(from, m); },
-                 [&](const RelayTraverseMore& m) { traverses_.on_message(from, m); },
                  [&](const RelayTraverseBatch& m) { traverses_.on_message(from, m); },
              },
              payload);
@@ -374,6 +390,35 @@ void Node::database_opened(Databases::Attached& attached) {
     if (attached.readonly) ownership->set_readonly();
     if (attached.sticky) ownership->set_sticky();
   }
+}
+
+// Only by Detaches, which sees to it that all members do it and a new view follows.
+std::string Node::detach_here(DatabaseId id) {
+  const Databases::Attached* attached = databases_.find(id);
+  if (attached == nullptr) {
+    attachments_.detached(id);
+    return {};
+  }
+  const std::string name = attached->database->name();
+  if (attached->database->kind() != DatabaseKind::Volatile) return "database " + name + " is not volatile";
+  if (tunables_[ctdb::Tunable::AllowClientDBAttach] != 0) return "AllowClientDBAttach is 1";
+  if (restore_.frozen(id)) return "database " + name + " is being wiped or restored";
+  if (leave_) return "it is leaving the cluster";
+  std::vector<CallId> open;
+  for (const auto& [call, what] : calls_) {
+    if (what.database == id) open.push_back(call);
+  }
+  records_.detach(id);
+  for (const CallId call : open) {
+    AnswerCall answer{call, -1, {}, {}, "the database was detached"};
+    answer_call(answer);
+  }
+  run(commits_.detach(id));
+  attachments_.detached(id);
+  const Result<void> removed = databases_.detach(id);
+  env_.log(LogLevel::Notice, fmt::format("detached database {} ({}){}", name, to_string(id),
+                                         removed ? std::string() : ", but: " + removed.error().context));
+  return {};
 }
 
 // ---- results ----

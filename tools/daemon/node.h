@@ -120,6 +120,7 @@ class Node final : public LinkListener, private NodeServices {
   void look_at_serving();
   void await_view();  // requests that were held or come now wait for the whole of view_patience
   void database_opened(Databases::Attached& attached);
+  [[nodiscard]] std::string detach_here(DatabaseId id);
   [[nodiscard]] std::uint32_t generation_for_clients() const;
   [[nodiscard]] bool is_connected(Pnn pnn) const;
   [[nodiscard]] bool is_member(Pnn pnn) const;  // of the view in use
@@ -179,6 +180,7 @@ class Node final : public LinkListener, private NodeServices {
   Commits commits_;
   Attachments attachments_;
   Traverses traverses_;
+  Detaches detaches_;
   RemoteControls remote_controls_;
   DatabaseRestore restore_;
   NodeAddresses addresses_;

@@ -199,6 +199,7 @@ void Node::carry_out(recovery::Action& action) {
 void Node::install(const View& view) {
   // What the members have attached travels ahead of the first record message of this view.
   attachments_.view_installed();
+  detaches_.view_installed();
   run(records_.install(view, now_));
   run(commits_.install(view, now_));
   traverses_.members_changed();

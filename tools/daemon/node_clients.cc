@@ -52,6 +52,7 @@ void Node::on_client_gone(ClientId client) {
   attachments_.client_gone(client);
   remote_controls_.client_gone(client);
   traverses_.client_gone(client);
+  detaches_.client_gone(client);
   addresses_.on_client_gone(client);
   for (const Clients::Notification& last_word : clients_.disconnect(client)) {
     for (const Pnn peer : connected()) send_message(peer, last_word.srvid, last_word.data);

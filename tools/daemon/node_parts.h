@@ -12,6 +12,7 @@
 #include "tools/daemon/clients.h"
 #include "tools/daemon/database_restore.h"
 #include "tools/daemon/databases.h"
+#include "tools/daemon/detaches.h"
 #include "tools/daemon/node_addresses.h"
 #include "tools/daemon/node_config.h"
 #include "tools/daemon/node_environment.h"
@@ -38,6 +39,7 @@ struct NodeParts {
   CommitReplies& commit_replies;
   std::uint64_t& last_commit;
   Traverses& traverses;
+  Detaches& detaches;
   DatabaseRestore& restore;
   NodeAddresses& addresses;
   ctdb::Statistics& statistics;

@@ -6,7 +6,7 @@
 namespace tdbmesh {
 namespace {
 
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kVersion = 2;
 constexpr std::size_t kMaxDatabases = 10'000;  // far above any site; bounds what a message can make us build
 constexpr std::size_t kMaxBatch = 100'000;
 
@@ -17,8 +17,9 @@ enum Type : std::uint64_t {
   kAttach,
   kAttached,
   kTraverse,
-  kTraverseMore,
   kTraverseBatch,
+  kDetach,
+  kDetached,
 };
 
 Packer begin(Type type, std::size_t fields) {
@@ -64,11 +65,12 @@ std::size_t fields_of(std::uint64_t type) {
     case kMessage: return 2;
     case kControl: return 5;
     case kControlReply: return 4;
-    case kAttach: return 2;
+    case kAttach: return 3;
     case kAttached: return 1;
-    case kTraverse: return 3;
-    case kTraverseMore: return 2;
-    case kTraverseBatch: return 3;
+    case kTraverse: return 4;
+    case kTraverseBatch: return 5;
+    case kDetach: return 4;
+    case kDetached: return 2;
     default: return 0;
   }
 }
@@ -103,6 +105,7 @@ RelayPayload unpack_fields(std::uint64_t type, Unpacker& u) {
       m.id = u.u64();
       const std::size_t count = u.array(kMaxDatabases);
       for (std::size_t i = 0; i < count && u.ok(); ++i) m.databases.push_back(unpack_database(u));
+      m.generation = u.generation();
       return m;
     }
     case kAttached: return RelayAttached{u.u64()};
@@ -111,17 +114,27 @@ RelayPayload unpack_fields(std::uint64_t type, Unpacker& u) {
       m.id = u.u64();
       m.database = DatabaseId{u.u32()};
       m.with_empty = u.flag();
+      m.position = u.u64();
       return m;
     }
-    case kTraverseMore: {
-      RelayTraverseMore m;
+    case kDetach: {
+      RelayDetach m;
       m.id = u.u64();
-      m.stop = u.flag();
+      m.database = DatabaseId{u.u32()};
+      m.generation = u.generation();
+      return m;
+    }
+    case kDetached: {
+      RelayDetached m;
+      m.id = u.u64();
+      m.refused = Bytes(u.bytes());
       return m;
     }
     default: {
       RelayTraverseBatch m;
       m.id = u.u64();
+      m.position = u.u64();
+      m.next = u.u64();
       m.done = u.flag();
       const std::size_t count = u.array(kMaxBatch);
       for (std::size_t i = 0; i < count && u.ok(); ++i) m.records.push_back(unpack_record(u));
@@ -151,11 +164,12 @@ Bytes encode_relay(const RelayPayload& payload) {
             return std::move(p).take();
           },
           [](const RelayAttach& m) {
-            Packer p = begin(kAttach, 2);
+            Packer p = begin(kAttach, 3);
             p.u64(m.id).array(m.databases.size());
             for (const AttachedDatabase& d : m.databases) {
               p.array(4).bytes(d.name).u64(static_cast<std::uint64_t>(d.kind)).flag(d.readonly).flag(d.sticky);
             }
+            p.generation(m.generation);
             return std::move(p).take();
           },
           [](const RelayAttached& m) {
@@ -164,18 +178,23 @@ Bytes encode_relay(const RelayPayload& payload) {
             return std::move(p).take();
           },
           [](const RelayTraverse& m) {
-            Packer p = begin(kTraverse, 3);
-            p.u64(m.id).u64(number(m.database)).flag(m.with_empty);
+            Packer p = begin(kTraverse, 4);
+            p.u64(m.id).u64(number(m.database)).flag(m.with_empty).u64(m.position);
             return std::move(p).take();
           },
-          [](const RelayTraverseMore& m) {
-            Packer p = begin(kTraverseMore, 2);
-            p.u64(m.id).flag(m.stop);
+          [](const RelayDetach& m) {
+            Packer p = begin(kDetach, 4);
+            p.u64(m.id).u64(number(m.database)).generation(m.generation);
+            return std::move(p).take();
+          },
+          [](const RelayDetached& m) {
+            Packer p = begin(kDetached, 2);
+            p.u64(m.id).bytes(m.refused);
             return std::move(p).take();
           },
           [](const RelayTraverseBatch& m) {
-            Packer p = begin(kTraverseBatch, 3);
-            p.u64(m.id).flag(m.done).array(m.records.size());
+            Packer p = begin(kTraverseBatch, 5);
+            p.u64(m.id).u64(m.position).u64(m.next).flag(m.done).array(m.records.size());
             for (const KeyedRecord& r : m.records) pack_record(p, r);
             return std::move(p).take();
           },

@@ -3,6 +3,7 @@
 // databases that were attached, traverses. Packed as msgpack (relay_messages.cc), one array a message:
 // [version, type, fields...].
 
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -37,7 +38,7 @@ struct RelayControlReply {
   friend bool operator==(const RelayControlReply&, const RelayControlReply&) = default;
 };
 
-// Databases that the sender has attached. `id` != 0 asks for an answer when the receiver has them too.
+// Databases that the sender has attached, in this view. `id` != 0 asks for an answer when the receiver has them too.
 struct AttachedDatabase {
   std::string name;
   DatabaseKind kind = DatabaseKind::Volatile;
@@ -48,6 +49,7 @@ struct AttachedDatabase {
 struct RelayAttach {
   std::uint64_t id = 0;
   std::vector<AttachedDatabase> databases;
+  Generation generation = {};
   friend bool operator==(const RelayAttach&, const RelayAttach&) = default;
 };
 struct RelayAttached {
@@ -55,28 +57,39 @@ struct RelayAttached {
   friend bool operator==(const RelayAttached&, const RelayAttached&) = default;
 };
 
-// A traverse of a volatile database: the asker opens it at each member, which sends batches of the records
-// it holds; each batch but the last waits for RelayTraverseMore, so memory stays bounded on both sides.
+// To all members of the view of that generation: detach this volatile database. The answer says why not; empty: done.
+struct RelayDetach {
+  std::uint64_t id = 0;
+  DatabaseId database{};
+  Generation generation;
+  friend bool operator==(const RelayDetach&, const RelayDetach&) = default;
+};
+struct RelayDetached {
+  std::uint64_t id = 0;
+  std::string refused;
+  friend bool operator==(const RelayDetached&, const RelayDetached&) = default;
+};
+
+// A traverse: the asker asks each member for its records, batch by batch; the member remembers nothing between two
+// batches, so memory stays bounded on both sides, and asking again for a batch that was lost does no harm.
 struct RelayTraverse {
   std::uint64_t id = 0;
   DatabaseId database{};
   bool with_empty = false;
+  std::uint64_t position = 0;  // 0: from the start
   friend bool operator==(const RelayTraverse&, const RelayTraverse&) = default;
-};
-struct RelayTraverseMore {
-  std::uint64_t id = 0;
-  bool stop = false;  // the client has gone
-  friend bool operator==(const RelayTraverseMore&, const RelayTraverseMore&) = default;
 };
 struct RelayTraverseBatch {
   std::uint64_t id = 0;
-  bool done = false;
+  std::uint64_t position = 0;  // where it began
+  std::uint64_t next = 0;      // where the next one begins
+  bool done = false;           // there is none
   std::vector<KeyedRecord> records;
   friend bool operator==(const RelayTraverseBatch&, const RelayTraverseBatch&) = default;
 };
 
 using RelayPayload = std::variant<RelayMessage, RelayControl, RelayControlReply, RelayAttach, RelayAttached, RelayTraverse,
-                                  RelayTraverseMore, RelayTraverseBatch>;
+                                  RelayTraverseBatch, RelayDetach, RelayDetached>;
 
 [[nodiscard]] Bytes encode_relay(const RelayPayload& payload);
 [[nodiscard]] Result<RelayPayload> decode_relay(BytesView bytes);

@@ -30,14 +30,17 @@ void Traverses::start(const Request& request) {
   Asked& asked = asked_.emplace(id, Asked{request, {}}).first->second;
   // A full copy needs one node only, and the nearest is this one.
   if (database != nullptr && database->kind() != DatabaseKind::Volatile) {
-    asked.open = {services_.self()};
+    asked.open[services_.self()] = 0;
   } else {
-    for (const Pnn member : services_.members()) asked.open.insert(member);
+    for (const Pnn member : services_.members()) asked.open[member] = 0;
   }
   if (database == nullptr || asked.open.empty()) return finish(id);
-  for (const Pnn member : asked.open) {
-    services_.send_relay(member, RelayTraverse{id, request.database, request.with_empty});
-  }
+  for (const auto& [member, position] : asked.open) ask(id, asked, member);
+}
+
+void Traverses::ask(std::uint64_t id, const Asked& asked, Pnn member) {
+  const Request& request = asked.request;
+  services_.send_relay(member, RelayTraverse{id, request.database, request.with_empty, asked.open.at(member)});
 }
 
 void Traverses::finish(std::uint64_t id) {
@@ -48,24 +51,17 @@ void Traverses::finish(std::uint64_t id) {
 }
 
 void Traverses::client_gone(ClientId client) {
-  for (auto at = asked_.begin(); at != asked_.end();) {
-    if (at->second.request.client != client) {
-      ++at;
-      continue;
-    }
-    for (const Pnn member : at->second.open) services_.send_relay(member, RelayTraverseMore{at->first, true});
-    at = asked_.erase(at);
-  }
+  std::erase_if(asked_, [client](const auto& entry) { return entry.second.request.client == client; });
 }
 
 void Traverses::members_changed() {
   const std::vector<Pnn> members = services_.members();
   const auto is_member = [&](Pnn p) { return std::find(members.begin(), members.end(), p) != members.end(); };
-  std::erase_if(sources_, [&](const auto& s) { return !is_member(s.first.first); });
   std::vector<std::uint64_t> finished;
   for (auto& [id, asked] : asked_) {
-    std::erase_if(asked.open, [&](Pnn p) { return p != services_.self() && !is_member(p); });
+    std::erase_if(asked.open, [&](const auto& o) { return o.first != services_.self() && !is_member(o.first); });
     if (asked.open.empty()) finished.push_back(id);
+    for (const auto& [member, position] : asked.open) ask(id, asked, member);
   }
   for (const std::uint64_t id : finished) finish(id);
 }
@@ -77,7 +73,6 @@ void Traverses::on_deadline(Instant now) {
   }
   for (const std::uint64_t id : late) {
     ++timeouts_;
-    for (const Pnn member : asked_.at(id).open) services_.send_relay(member, RelayTraverseMore{id, true});
     finish(id);
   }
 }
@@ -89,32 +84,15 @@ Instant Traverses::next_deadline() const {
 }
 
 void Traverses::on_message(Pnn from, const RelayTraverse& message) {
-  const SourceKey key{from, message.id};
-  if (find_(message.database) == nullptr) {
-    services_.send_relay(from, RelayTraverseBatch{message.id, true, {}});
-    return;
-  }
-  Source& source = sources_.insert_or_assign(key, Source{message.database, message.with_empty, {}}).first->second;
-  send_batch(key, source);
-}
-
-void Traverses::on_message(Pnn from, const RelayTraverseMore& message) {
-  const auto at = sources_.find({from, message.id});
-  if (at == sources_.end()) return;
-  if (message.stop) {
-    sources_.erase(at);
-    return;
-  }
-  send_batch(at->first, at->second);
-}
-
-void Traverses::send_batch(const SourceKey& key, Source& source) {
   RelayTraverseBatch batch;
-  batch.id = key.second;
-  const Database* database = find_(source.database);
+  batch.id = message.id;
+  batch.position = message.position;
+  ScanPosition at{message.position};
+  const Database* database = find_(message.database);
   std::size_t bytes = 0;
-  while (database != nullptr && batch.records.size() < kBatchRecords && bytes < kBatchBytes) {
-    Result<ScanBatch> part = database->scan(source.at, kBatchRecords - batch.records.size());
+  batch.done = database == nullptr;
+  while (!batch.done && batch.records.size() < kBatchRecords && bytes < kBatchBytes) {
+    Result<ScanBatch> part = database->scan(at, kBatchRecords - batch.records.size());
     if (!part) {
       batch.done = true;  // a database that cannot be read has nothing more to say
       break;
@@ -122,35 +100,31 @@ void Traverses::send_batch(const SourceKey& key, Source& source) {
     for (KeyedRecord& r : part->records) {
       // Of a volatile database each node speaks for the records it owns; copies are somebody else's.
       if (database->kind() == DatabaseKind::Volatile && r.record.header.dmaster != services_.self()) continue;
-      if (r.record.value.empty() && database->kind() == DatabaseKind::Volatile && !source.with_empty) continue;
+      if (r.record.value.empty() && database->kind() == DatabaseKind::Volatile && !message.with_empty) continue;
       bytes += r.key.size() + r.record.value.size();
       batch.records.push_back(std::move(r));
     }
-    source.at = part->next;
+    at = part->next;
     batch.done = part->done;
-    if (part->done) break;
   }
-  if (database == nullptr) batch.done = true;
-  const bool done = batch.done;
-  const Pnn asker = key.first;
-  if (done) sources_.erase(key);
-  services_.send_relay(asker, batch);
+  batch.next = at.at;
+  services_.send_relay(from, batch);
 }
 
 void Traverses::on_message(Pnn from, const RelayTraverseBatch& message) {
   const auto at = asked_.find(message.id);
-  if (at == asked_.end() || !at->second.open.contains(from)) {
-    if (!message.done) services_.send_relay(from, RelayTraverseMore{message.id, true});
-    return;
-  }
+  if (at == asked_.end()) return;
+  auto& open = at->second.open;
+  const auto expected = open.find(from);
+  if (expected == open.end() || expected->second != message.position) return;  // asked for twice, and here already
   const Request& request = at->second.request;
   for (const KeyedRecord& r : message.records) services_.deliver(request.srvid, traverse_entry(request.reqid, &r));
-  if (!message.done) {
-    services_.send_relay(from, RelayTraverseMore{message.id, false});
-    return;
+  if (!message.done && message.next > message.position) {
+    expected->second = message.next;
+    return ask(message.id, at->second, from);
   }
-  at->second.open.erase(from);
-  if (at->second.open.empty()) finish(message.id);
+  open.erase(expected);
+  if (open.empty()) finish(message.id);
 }
 
 }  // namespace tdbmesh

@@ -1,11 +1,11 @@
 #pragma once
 // Traverses of a database for a client: every member sends the records that it holds, in batches that it is
 // asked for one by one, so neither side ever keeps more than one batch per member; the client gets one
-// message per record and an end marker. Pure over Database::scan.
+// message per record and an end marker. The members keep no memory of a traverse; a batch that was lost on its way is
+// asked for again in the next view, which every loss brings about. Pure over Database::scan.
 
 #include <functional>
 #include <map>
-#include <set>
 
 #include "db/store.h"
 #include "tools/daemon/node_services.h"
@@ -28,13 +28,12 @@ class Traverses {
   // The control has been answered before: the reply must be the first thing the client sees.
   void start(const Request& request);
   void client_gone(ClientId client);
-  // Nodes that are no longer members have nothing more to say.
+  // A view was installed: nodes that are no longer members have nothing more to say, the others are asked again.
   void members_changed();
   void on_deadline(Instant now);
   [[nodiscard]] Instant next_deadline() const;
 
   void on_message(Pnn from, const RelayTraverse& message);
-  void on_message(Pnn from, const RelayTraverseMore& message);
   void on_message(Pnn from, const RelayTraverseBatch& message);
 
   [[nodiscard]] std::uint64_t timeouts() const { return timeouts_; }
@@ -42,23 +41,16 @@ class Traverses {
  private:
   struct Asked {
     Request request;
-    std::set<Pnn> open;  // members that have more to send
+    std::map<Pnn, std::uint64_t> open;  // members that have more to send: where the batch begins that is asked for
   };
-  struct Source {
-    DatabaseId database{};
-    bool with_empty = false;
-    ScanPosition at;
-  };
-  using SourceKey = std::pair<Pnn, std::uint64_t>;  // asker and its id
 
   void finish(std::uint64_t id);
-  void send_batch(const SourceKey& key, Source& source);
+  void ask(std::uint64_t id, const Asked& asked, Pnn member);
 
   NodeServices& services_;
   FindDatabase find_;
   std::uint64_t last_id_ = 0;
   std::map<std::uint64_t, Asked> asked_;
-  std::map<SourceKey, Source> sources_;
   std::uint64_t timeouts_ = 0;
 };
 

@@ -256,6 +256,7 @@ void CommitWorld::install_step() {
   node.view = node.accepted;
   node.installed = node.view.generation;
   perform(node, node.commits->install(node.view, now_));
+  perform(node, node.commits->view_durable(now_));
 }
 
 // Every acknowledged commit is in the copy of every member of a settled view.

@@ -10,11 +10,13 @@ std::vector<RelayPayload> samples() {
       RelayMessage{Srvid{0xFE00000000000002u}, Bytes("hello\0world", 11)},
       RelayControl{77, 151, 0x1234, 1, "data"},
       RelayControlReply{77, -1, "", "node is disconnected"},
-      RelayAttach{5, {{"passdb.tdb", DatabaseKind::Persistent, false, false}, {"g_lock.tdb", DatabaseKind::Volatile, true, true}}},
+      RelayAttach{5, {{"passdb.tdb", DatabaseKind::Persistent, false, false}, {"g_lock.tdb", DatabaseKind::Volatile, true, true}},
+                  Generation{2, 9}},
       RelayAttached{5},
-      RelayTraverse{9, DatabaseId{0x4D2A432B}, true},
-      RelayTraverseMore{9, true},
-      RelayTraverseBatch{9, false, {{"key", {{7, Pnn{2}, kRecordMigratedWithData}, "value"}}}},
+      RelayDetach{8, DatabaseId{0x4D2A432B}, Generation{4, 7}},
+      RelayDetached{8, "AllowClientDBAttach is 1"},
+      RelayTraverse{9, DatabaseId{0x4D2A432B}, true, 77},
+      RelayTraverseBatch{9, 77, 99, false, {{"key", {{7, Pnn{2}, kRecordMigratedWithData}, "value"}}}},
   };
 }
 

@@ -55,7 +55,6 @@ class Cluster {
       queue.pop_front();
       std::visit(Match{
                      [&, f = from, t = to](const RelayTraverse& m) { nodes[number(t)]->traverses.on_message(f, m); },
-                     [&, f = from, t = to](const RelayTraverseMore& m) { nodes[number(t)]->traverses.on_message(f, m); },
                      [&, f = from, t = to](const RelayTraverseBatch& m) {
                        largest_batch = std::max(largest_batch, m.records.size());
                        nodes[number(t)]->traverses.on_message(f, m);
@@ -123,6 +122,21 @@ TEST(Traverses, AMemberThatLeavesEndsItsPart) {
   cluster.nodes[0]->traverses.on_deadline(Instant{seconds(20)});
   EXPECT_EQ(cluster.nodes[0]->delivered.back(), traverse_entry(4, nullptr));
   EXPECT_EQ(cluster.nodes[0]->traverses.timeouts(), 1u);
+}
+
+TEST(Traverses, ABatchThatWasLostIsAskedForAgainAndNoneIsShownTwice) {
+  Cluster cluster;
+  for (int i = 0; i < 700; ++i) put(*cluster.nodes[1], "key" + std::to_string(i), Pnn{1}, "v");
+  FakeNode& asker = *cluster.nodes[0];
+  asker.traverses.start(request(asker));
+  std::erase_if(cluster.queue, [](const auto& m) { return std::get<1>(m) == Pnn{1}; });  // the question is lost
+  cluster.pump();
+  EXPECT_TRUE(asker.delivered.empty());
+  asker.traverses.members_changed();
+  asker.traverses.members_changed();  // both questions are answered
+  cluster.pump();
+  ASSERT_EQ(asker.delivered.size(), 701u);
+  EXPECT_EQ(std::set<Bytes>(asker.delivered.begin(), asker.delivered.end()).size(), 701u);
 }
 
 TEST(Traverses, AClientThatGoesStopsTheSources) {
