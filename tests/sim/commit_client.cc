@@ -119,6 +119,11 @@ void CommitClient::answered(Task task, std::int32_t status) {
       return cluster_.fail(fmt::format("node {}: commit '{}' is in the copy but the sequence number is the old one",
                                        number(node_.pnn()), task.commit));
     }
+    if (status == 2 && !in_round_ && task.commit.back() % 2 == 0) {
+      // Samba gives up and tells its user so.
+      cluster_.commit_is_absent(task.database, task.commit);
+      return finished(task);
+    }
     const Duration pause = status == -1 ? milliseconds(5) : Duration(100);
     return later(pause + random().up_to(milliseconds(5)), [this, task] { commit(task); });
   }

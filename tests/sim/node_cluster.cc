@@ -9,6 +9,7 @@
 #include "tests/sim/commit_client.h"
 #include "tests/sim/record_client.h"
 #include "tests/sim/talk_client.h"
+#include "tests/sim/visitor_client.h"
 
 namespace tdbmesh::sim {
 
@@ -47,6 +48,10 @@ NodeCluster::NodeCluster(std::uint64_t seed, ClusterSettings settings)
     for (std::size_t c = 0; c < settings_.record_clients; ++c) n->add_client(std::make_unique<RecordClient>(*this, *n));
     for (std::size_t c = 0; c < settings_.commit_clients; ++c) n->add_client(std::make_unique<CommitClient>(*this, *n));
     for (std::size_t c = 0; c < settings_.talk_clients; ++c) n->add_client(std::make_unique<TalkClient>(*this, *n));
+    if (settings_.visitors) {
+      n->add_client(std::make_unique<VisitorClient>(*this, *n));
+      if (i == 0) n->add_client(std::make_unique<OperatorClient>(*this, *n));
+    }
     world_.after(world_.random().up_to(milliseconds(200)), [n] { n->start(); });
   }
   choose_faults();
@@ -126,7 +131,10 @@ void NodeCluster::note_installed(SimNode& node, const View& view) {
     ghost_.set_view(view);
     ++counts_.views;
   }
-  if (view.generation == newest_->generation) check_copy(node, "when it installs the newest view");
+  if (view.generation == newest_->generation) {
+    check_copy(node, "when it installs the newest view");
+    check_absent(node);
+  }
   if (disk_lost_ == node.pnn()) {
     // Its new life is worth something once it is durable that it installed a view.
     world_.after(seconds(2), [this, lost = node.pnn()] {
@@ -256,6 +264,14 @@ void NodeCluster::check_copy(SimNode& node, const char* when) {
   }
 }
 
+void NodeCluster::check_absent(SimNode& node) {
+  for (const auto& [database, commit] : absent_) {
+    if (!node.store().look(database, commit)) continue;
+    return fail(fmt::format("I3: '{}' on {} was found absent after a view change and is at node {} now", commit,
+                            to_string(database), number(node.pnn())));
+  }
+}
+
 void NodeCluster::check_copies_equal() {
   for (const std::string& name : CommitClient::all_names()) {
     const DatabaseId id = database_id(name);
@@ -367,7 +383,10 @@ bool NodeCluster::run_until_well(Duration well_within, Duration round_within) {
     fail("I8: a traverse does not end");
     return false;
   }
-  for (const auto& node : nodes_) check_copy(*node, "at the end");
+  for (const auto& node : nodes_) {
+    check_copy(*node, "at the end");
+    check_absent(*node);
+  }
   check_copies_equal();
   return violation_.empty();
 }

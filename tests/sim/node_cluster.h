@@ -4,7 +4,8 @@
 //
 //  I1  at most one member of the newest installed view, with an open gate, holds a record as dmaster
 //  I2  one leader per term, one content per generation
-//  I3  an acknowledged commit is in the copy of every member, from its answer on
+//  I3  an acknowledged commit is in the copy of every member, from its answer on; one that was found absent after a
+//      view change (status 2) in none
 //  I4, I5  what clients see of records: ghost_log.h
 //      ... also when a node leaves in order: what it knew is known to another one by then
 //  I6  no gate is open outside the newest view
@@ -39,6 +40,8 @@ struct ClusterSettings {
   std::size_t record_clients = 3;  // per node
   std::size_t commit_clients = 1;
   std::size_t talk_clients = 1;
+  bool change_nodes = false;       // a node is taken out of the nodes file and put back, under load
+  bool visitors = false;           // a database that clients attach and an operator detaches
   std::size_t addresses = 0;       // public addresses, every node may host each
   bool store_faults = true;
   bool trace = false;
@@ -82,6 +85,8 @@ class NodeCluster {
   void partition(std::uint64_t side, bool cut);  // bit n of `side`: where node n is
   void set_quality(SimNode& node, std::uint32_t loss_percent, Duration delay_most);
   void set_stopped(SimNode& node, bool stopped);
+  // Its line of the nodes file is commented out (its daemon ends for good), or comes back; all others reload.
+  void set_listed(SimNode& node, bool listed);
 
   [[nodiscard]] const std::string& violation() const { return violation_; }
   // The last steps before the violation, one per line.
@@ -94,6 +99,7 @@ class NodeCluster {
     std::uint64_t commits = 0;
     std::uint64_t leaves = 0;  // in order, with everything handed over
     std::uint64_t traverses = 0;
+    std::uint64_t detaches = 0;
     Duration to_well{0};
     Duration round{0};
   };
@@ -110,6 +116,8 @@ class NodeCluster {
   void trace(Pnn pnn, const std::string& what);
   void trace_message(Pnn from, Pnn to, MessageKind kind, BytesView body);
   void stores_changed() { stores_changed_ = true; }
+  [[nodiscard]] bool unlisted(Pnn pnn) const { return unlisted_ == pnn; }
+  [[nodiscard]] std::uint64_t file_number() const { return file_number_; }
   void note_leader(SimNode& node);
   void note_accepted(SimNode& node, const View& view);
   void note_installed(SimNode& node, const View& view);
@@ -118,10 +126,18 @@ class NodeCluster {
   void note_drained(SimNode& node);
   // A client was told that this database is attached. When the view has stood for a while all members must have it.
   void note_attached(DatabaseId database);
+  // The visitors' database was detached, as a client asked for at this time.
+  void note_detached(Instant asked) {
+    ++counts_.detaches;
+    detached_since_ = asked;
+  }
+  [[nodiscard]] Instant detached_since() const { return detached_since_; }
   [[nodiscard]] ClientId next_client() { return ClientId{++last_client_}; }
   [[nodiscard]] std::uint64_t next_process() { return ++last_process_; }
   [[nodiscard]] std::uint64_t next_commit() { return ++last_commit_; }
   void commit_acknowledged(SimNode& node, DatabaseId database, const Bytes& commit);
+  // Cut off by a view change, not there afterwards, and not tried again: it must not appear any more.
+  void commit_is_absent(DatabaseId database, const Bytes& commit) { absent_.emplace_back(database, commit); }
   // The lock that stands for g_lock. Freed by a holder that died during a commit it is unclean: that commit
   // may still come to its end.
   [[nodiscard]] bool take_database_lock(DatabaseId database);
@@ -136,6 +152,7 @@ class NodeCluster {
   void check_addresses();
   void check_gates();
   void check_copy(SimNode& node, const char* when);
+  void check_absent(SimNode& node);
   void check_copies_equal();
   [[nodiscard]] std::string why_not_well();
   [[nodiscard]] std::string why_round_not_done();
@@ -170,6 +187,8 @@ class NodeCluster {
   void fault_store_full(SimNode& node);
   void fault_store_failing(SimNode& node);
   void fault_lock_cut(SimNode& node);
+  void fault_nodes_file(SimNode& node);
+  void reload_everywhere();
   void fault_lock_lost(SimNode& node);
   void fault_all_die(SimNode& node);
   void fault_rolling_restart(SimNode& node);
@@ -191,14 +210,18 @@ class NodeCluster {
   bool faults_on_ = false;
   std::vector<const Fault*> chosen_;
   std::uint64_t weights_ = 0;
+  std::optional<Pnn> unlisted_;     // not in the nodes file
+  std::uint64_t file_number_ = 0;   // how often that was changed
   std::optional<Pnn> disk_lost_;  // until that node is a member again
   bool stores_changed_ = false;
   std::map<std::uint64_t, std::pair<Pnn, Incarnation>> leaders_;  // by term
   std::map<Generation, View> contents_;
   std::optional<View> newest_;
+  Instant detached_since_ = Instant::min();
   std::uint32_t last_client_ = 0;
   std::uint64_t last_process_ = 0;
   std::uint64_t last_commit_ = 0;
+  std::vector<std::pair<DatabaseId, Bytes>> absent_;
   std::set<DatabaseId> locked_;
   std::set<DatabaseId> unclean_;
 };

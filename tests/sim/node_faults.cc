@@ -54,6 +54,7 @@ const std::vector<NodeCluster::Fault>& NodeCluster::fault_table() {
       {"store failing", 2, &NodeCluster::fault_store_failing},
       {"lock service lost", 8, &NodeCluster::fault_lock_cut},
       {"lock helper dead", 4, &NodeCluster::fault_lock_lost},
+      {"taken off the nodes file", 3, &NodeCluster::fault_nodes_file},
       {"all die", 2, &NodeCluster::fault_all_die},
       {"restart one by one", 1, &NodeCluster::fault_rolling_restart},
   };
@@ -73,6 +74,7 @@ void NodeCluster::choose_faults() {
     if (!only.empty() && std::find(only.begin(), only.end(), kind) == only.end()) continue;
     if (kind.starts_with("lock") && !settings_.lock) continue;
     if (kind.starts_with("store") && !settings_.store_faults) continue;
+    if (kind == "taken off the nodes file" && (!settings_.change_nodes || nodes_.size() < 3)) continue;
     if (kind == "disk lost" && (nodes_.size() < 3 || settings_.lock)) continue;
     chosen_.push_back(&fault);
     weights_ += fault.weight;
@@ -321,6 +323,34 @@ void NodeCluster::fault_lock_cut(SimNode& node) {
   later_unless_healed(for_a_while(), [this, &node] { lock_.cut(node.pnn(), false); });
 }
 
+void NodeCluster::set_listed(SimNode& node, bool listed) {
+  ++file_number_;
+  if (listed) {
+    unlisted_.reset();
+  } else {
+    unlisted_ = node.pnn();
+    if (node.up()) kill_daemon(node, Duration(0));
+  }
+  reload_everywhere();
+  if (listed) node.start();
+}
+
+// The operator repeats the command where it was refused or lost.
+void NodeCluster::reload_everywhere() {
+  for (const auto& each : nodes_) {
+    each->in_turn_soon(world_.random().up_to(milliseconds(100)), [n = each.get()] { n->reload_nodes(); });
+  }
+  world_.after(milliseconds(500), [this, number = file_number_] {
+    if (number == file_number_) reload_everywhere();
+  });
+}
+
+void NodeCluster::fault_nodes_file(SimNode& node) {
+  if (unlisted_ || !newest_ || newest_->members.size() < nodes_.size()) return;
+  set_listed(node, false);
+  later_unless_healed(seconds(1) + for_a_while(), [this, &node] { set_listed(node, true); });
+}
+
 void NodeCluster::fault_lock_lost(SimNode& node) { node.kill_lock_helper(); }
 
 void NodeCluster::heal() {
@@ -329,6 +359,7 @@ void NodeCluster::heal() {
   for (const auto& node : nodes_) awake = std::max({awake, node->paused_until, node->stalled_until, node->frozen_until});
   world_.heal_all_links();
   lock_.heal();
+  if (unlisted_) set_listed(node(*unlisted_), true);
   for (const auto& node : nodes_) {
     node->slow_disk = false;
     node->disk_hangs_until = Instant{};

@@ -40,6 +40,8 @@ const std::vector<PlantedBug>& planted_bugs() {
        "the highest sequence number wins, whatever its view"},
       {"refuse-in-view-change", Plant::RefuseInViewChange, "node", 3, 20, 40, {},
        "a commit cut off by a view change is answered as refused"},
+      {"answer-before-all-installed", Plant::AnswerBeforeAllInstalled, "node", 3, 20, 400, {},
+       "a commit cut off by a view change is answered before all members use the next one"},
       {"skip-fence", Plant::None, "control", 3, 30, 200, {}, "a view is installed while a lost node's lease may live"},
       {"skip-carriers", Plant::None, "control", 3, 30, 200, {},
        "a leader goes on without a copy that may have acknowledged commits"},

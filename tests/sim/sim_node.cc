@@ -68,16 +68,27 @@ void SimNode::when_able(std::uint64_t life, bool loop, std::function<void()> wha
   });
 }
 
+NodesFile SimNode::nodes_file() const {
+  const ClusterSettings& settings = cluster_.settings();
+  NodesFile file;
+  for (std::uint32_t i = 0; i < settings.nodes; ++i) {
+    const bool deleted = cluster_.unlisted(Pnn{i});
+    if (!deleted) file.cluster.nodes.push_back(Pnn{i});
+    file.nodes.push_back({ctdb::v4_address(10, 0, 0, static_cast<std::uint8_t>(i + 1), 4379), deleted});
+  }
+  file.cluster.voters = file.cluster.nodes;
+  file.cluster.digest = cluster_.file_number();
+  if (settings.lock && (pnn_ == Pnn{0} || !settings.lock_only_at_node_0)) file.cluster.quorum = recovery::QuorumMode::LockVote;
+  return file;
+}
+
 NodeConfig SimNode::config() {
   const ClusterSettings& settings = cluster_.settings();
   NodeConfig config;
   config.control.self = pnn_;
-  for (std::uint32_t i = 0; i < settings.nodes; ++i) {
-    config.control.cluster.nodes.push_back(Pnn{i});
-    config.nodes.push_back({ctdb::v4_address(10, 0, 0, static_cast<std::uint8_t>(i + 1), 4379), false});
-  }
-  config.control.cluster.voters = config.control.cluster.nodes;
-  if (settings.lock && (pnn_ == Pnn{0} || !settings.lock_only_at_node_0)) config.control.cluster.quorum = recovery::QuorumMode::LockVote;
+  NodesFile file = nodes_file();
+  config.control.cluster = std::move(file.cluster);
+  config.nodes = std::move(file.nodes);
   config.control.timing = settings.timing;
   config.control.flap_guard = false;
   config.control.seed = cluster_.world().random().next();
@@ -90,7 +101,7 @@ NodeConfig SimNode::config() {
 }
 
 void SimNode::start() {
-  if (node_ != nullptr) return;
+  if (node_ != nullptr || cluster_.unlisted(pnn_)) return;
   ++life_;
   ++store_life_;
   // What the disk had of the queue when the daemon died was never reported.
@@ -122,8 +133,8 @@ void SimNode::start() {
   cluster_.trace(pnn_, fmt::format("start, incarnation {}", incarnation_));
   const NodeConfig with = config();
   std::vector<Pnn> peers;
-  for (const Pnn p : with.control.cluster.nodes) {
-    if (p != pnn_) peers.push_back(p);
+  for (std::uint32_t i = 0; i < cluster_.settings().nodes; ++i) {
+    if (Pnn{i} != pnn_) peers.push_back(Pnn{i});
   }
   heart_ = std::make_unique<HeartbeatCore>(pnn_, incarnation_, peers, with.control.timing, local());
   heart_ticked_ = local();
@@ -432,6 +443,13 @@ void SimNode::operator_says(const ctdb::ReqControl& control) {
 void SimNode::set_stopped(bool stopped) {
   ctdb::ReqControl control;
   control.opcode = stopped ? ctdb::ControlOpcode::StopNode : ctdb::ControlOpcode::ContinueNode;
+  operator_says(control);
+}
+
+void SimNode::reload_nodes() {
+  if (node_->control().files().digest == cluster_.file_number()) return;
+  ctdb::ReqControl control;
+  control.opcode = ctdb::ControlOpcode::ReloadNodesFile;
   operator_says(control);
 }
 

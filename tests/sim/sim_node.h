@@ -49,6 +49,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void fenced_by_supervisor();
   // As `tdbmesh stop` and `tdbmesh continue`, in a turn.
   void set_stopped(bool stopped);
+  void reload_nodes();  // unless it has done so
   void ban(std::uint32_t how_many_seconds);
   void recover();
   void kill_lock_helper();
@@ -91,6 +92,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void permit_gate(Generation generation) override;
   void close_gate() override;
   Instant gate_until() const override { return gate_until_; }
+  Result<NodesFile> read_nodes_file() override { return nodes_file(); }
   void peer_lost(Pnn peer) override;
   void persist(std::uint64_t ticket, Bytes state) override;
   void wait_chain(DatabaseId database, Bytes key) override;
@@ -111,6 +113,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   // CommitWorker
   void submit(std::uint64_t ticket, DurableChange change) override;
 
+  [[nodiscard]] NodesFile nodes_file() const;
   NodeConfig config();
   void turn(const std::function<void()>& event);
   void note();
