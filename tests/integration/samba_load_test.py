@@ -410,8 +410,10 @@ class SambaLoad(SambaScenario):
         self.assertGreater(min(ledger.done.get(name, 0) for name in (
             'increment', 'hold_alone', 'make_and_hand_over', 'take_over', 'move_ball', 'lease')), SESSIONS, 'all were at work')
         # The record of a lease is Samba's to remove, and nothing of Samba looks for those of an smbd that was killed, not
-        # even `net serverid wipedbs`: one for each session that was cut may stay, though thousands were made
-        records['leases.tdb'] = records.get('leases.tdb', 0) + len(ledger.lost)
+        # even `net serverid wipedbs`. Besides, what a node deleted last is lost when it dies: a copy that another node had
+        # when it broke that lease is the newest one left then. The real CTDB leaves some too (8 after 5 lost connections).
+        # Some dozens may stay of the thousands that were made.
+        records['leases.tdb'] = records.get('leases.tdb', 0) + max(len(ledger.lost), ledger.done['lease'] // 20)
         self.nothing_is_left(smbds, records)
 
     def warm_up(self):
