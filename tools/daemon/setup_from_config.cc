@@ -86,7 +86,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
                   ? "neither of the two nodes can go on without the other: the cluster lock is a command without a "
                     "register; set `lock register = FILE` (a file that both nodes reach) or `none`"
                   : "neither of the two nodes can go on without the other: set `cluster lock = FILE on the cluster "
-                    "file system`, or add a witness");
+                    "file system`, or add a third node");
   }
   control.timing = config.timing;
   control.capabilities = (config.leader_capability ? kCapabilityLeader : 0) |
