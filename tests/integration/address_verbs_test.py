@@ -5,25 +5,19 @@ has on the real one)."""
 import json
 import unittest
 
-from lab import Scenario, asked_for_peer, main, wait_for
-from public_lab import CLIENT4, PublicLab
+from lab import asked_for_peer, main, wait_for
+from public_lab import CLIENT4, PublicScenario
 
 HOST, OTHER = '10.99.0.101', '10.99.0.102'
 NEW = '10.99.0.150'
 SRC = CLIENT4 + ':1234'
 
 
-class AddressVerbs(Scenario):
+class AddressVerbs(PublicScenario):
     @classmethod
     def setUpClass(cls):
-        cls.lab = PublicLab(cls.node_count).make()
-        cls.addClassCleanup(cls.lab.destroy)
-        cls.lab.start()
+        super().setUpClass()
         cls.tools = ['ctdb'] if asked_for_peer() else ['ctdb', 'tdbmesh']
-
-    def setUp(self):
-        super().setUp()
-        self.lab.wait_all_hosted()
 
     def say(self, tool, *words, node=None, input=None):
         done = (node or self.nodes[0]).run([tool, *words], input=input, check=False)

@@ -8,24 +8,14 @@ import threading
 import time
 import unittest
 
-from lab import Scenario, asked_for_peer, main, wait_for, _kill
-from public_lab import KEEP, PORT, Probe, PublicLab, Watch
+from lab import asked_for_peer, main, wait_for, _kill
+from public_lab import KEEP, PORT, Probe, PublicScenario, Watch
 
 KERNEL_LIFETIME = 2.5    # seconds until a kernel has forgotten what nobody renews (1 s, looked at once a second)
 
 
 @unittest.skipIf(asked_for_peer(), 'looks at what only tdbmesh promises')
-class Addresses(Scenario):
-    @classmethod
-    def setUpClass(cls):
-        cls.lab = PublicLab(cls.node_count).make()
-        cls.addClassCleanup(cls.lab.destroy)
-        cls.lab.start()
-
-    def setUp(self):
-        super().setUp()
-        self.lab.wait_all_hosted()
-
+class Addresses(PublicScenario):
     def leader(self):
         return wait_for(lambda: self.nodes[0].leader() is not None and [self.nodes[0].leader()], 'a leader')[0]
 

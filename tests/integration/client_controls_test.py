@@ -10,8 +10,8 @@ import time
 import unittest
 
 import client_socket as wire
-from lab import ROOT, Scenario, _kill, asked_for_peer, main, wait_for
-from public_lab import PublicLab
+from lab import ROOT, _kill, asked_for_peer, main, wait_for
+from public_lab import PublicScenario
 
 ADDRESS, CLIENT = '10.99.0.101', '10.99.0.200'
 MINE = 0x1234567812345678
@@ -28,16 +28,9 @@ def v4_in_v6(address, port):
         socket.inet_aton(address) + bytes(4)
 
 
-class ClientControls(Scenario):
-    @classmethod
-    def setUpClass(cls):
-        cls.lab = PublicLab(cls.node_count).make()
-        cls.addClassCleanup(cls.lab.destroy)
-        cls.lab.start()
-
+class ClientControls(PublicScenario):
     def setUp(self):
         super().setUp()
-        self.lab.wait_all_hosted()
         self.host = next(node for node in self.nodes if self.lab.holders()[ADDRESS] == [node.number])
         self.other = self.nodes[(self.host.number + 1) % 3]
 

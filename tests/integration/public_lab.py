@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 
-from lab import Host, Lab, LabError, Tdbmesh, RealCtdb, _kill, asked_for_peer, wait_for
+from lab import Host, Lab, LabError, Scenario, Tdbmesh, RealCtdb, _kill, asked_for_peer, wait_for
 
 PORT = 4445
 CLIENT4, CLIENT6 = '10.99.0.200', 'fd99::200'
@@ -240,6 +240,18 @@ class PublicLab(Lab):
         for node in self.nodes:
             self.repair(node)
         super().make_whole()
+
+
+class PublicScenario(Scenario):
+    """A scenario with public addresses; each test begins when all of them are hosted by all nodes."""
+
+    @classmethod
+    def make_lab(cls):
+        return PublicLab(cls.node_count)
+
+    def setUp(self):
+        super().setUp()
+        self.lab.wait_all_hosted()
 
 
 class Watch:
