@@ -218,7 +218,7 @@ class Ownership {
   void on_keeping(Pnn from, const record::Keeping& keeping);
   void take_over(const Bytes& key);
   void note_drain(const Bytes& key);
-  [[nodiscard]] std::optional<Rsn> rsn_here(BytesView key);
+  [[nodiscard]] bool rsn_here(BytesView key, std::optional<Rsn>& rsn);
   [[nodiscard]] Pnn taker_of(BytesView key) const;
 
   // ownership_vacuum.cc

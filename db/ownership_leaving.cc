@@ -60,13 +60,18 @@ bool Ownership::drain_hopeless() const {
   return drain_ && installed() && drain_->leaving.size() + 1 >= view_.members.size();
 }
 
-// Of the record or the copy here, be it stored or not.
-std::optional<Rsn> Ownership::rsn_here(BytesView key) {
+// Of the record or the copy here, be it stored or not. False: the store does not tell, and the leader was told.
+bool Ownership::rsn_here(BytesView key, std::optional<Rsn>& rsn) {
+  rsn.reset();
   const auto it = keys_.find(key);
-  if (it != keys_.end() && it->second.arrival) return it->second.arrival->rsn;
+  if (it != keys_.end() && it->second.arrival) {
+    rsn = it->second.arrival->rsn;
+    return true;
+  }
   std::optional<StoredRecord> record;
-  if (!readable(key, record) || !record) return std::nullopt;
-  return record->header.rsn;
+  if (!readable(key, record)) return false;
+  if (record) rsn = record->header.rsn;
+  return true;
 }
 
 // The lmaster saves a hop. Who did not take it may be unable to: the next time somebody else is asked.
@@ -102,8 +107,9 @@ void Ownership::ask_who_keeps(Instant now) {
   drain.asked.clear();
   for (auto it = drain.left.begin();
        it != drain.left.end() && bytes < kMaxLeavingBytes && drain.asked.size() < kMaxRecordBatch;) {
-    const auto rsn = rsn_here(*it);
-    if (!rsn) {  // handed over without leaving a copy, or unreadable: then the leader was told
+    std::optional<Rsn> rsn;
+    if (!rsn_here(*it, rsn)) return;  // it may be the newest version: this node does not call itself drained
+    if (!rsn) {                       // handed over without leaving a copy
       it = drain.left.erase(it);
       continue;
     }
@@ -124,8 +130,8 @@ void Ownership::ask_who_keeps(Instant now) {
 void Ownership::on_leaving(Pnn from, const record::Leaving& leaving) {
   record::Keeping answer{leaving.round, drain_.has_value(), {}};
   for (const record::LeavingEntry& entry : leaving.entries) {
-    const auto have = rsn_here(entry.key);
-    const bool kept = !drain_ && have && *have >= entry.rsn;
+    std::optional<Rsn> have;
+    const bool kept = rsn_here(entry.key, have) && !drain_ && have && *have >= entry.rsn;
     answer.kept.push_back(kept);
     if (!kept && entry.taker == self_) take_over(entry.key);
   }
@@ -157,8 +163,10 @@ void Ownership::on_keeping(Pnn from, const record::Keeping& keeping) {
   drain.round = 0;
   for (std::size_t i = 0; i < drain.asked.size(); ++i) {
     const record::LeavingEntry& entry = drain.asked[i];
-    // A newer one may have come here since the question.
-    if (drain.kept[i] && rsn_here(entry.key).value_or(0) <= entry.rsn && !owns(entry.key)) drain.left.erase(entry.key);
+    std::optional<Rsn> have;  // a newer one may have come here since the question
+    if (drain.kept[i] && rsn_here(entry.key, have) && have.value_or(0) <= entry.rsn && !owns(entry.key)) {
+      drain.left.erase(entry.key);
+    }
   }
   if (drain.left.empty() && !drain.scanned) drain.next = Instant::min();
 }
