@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "db/memory_store.h"
 
 namespace tdbmesh {
@@ -147,6 +149,37 @@ TEST_F(LoneCommits, CommitCutByAViewChangeIsAnsweredAfterIt) {
   EXPECT_TRUE(commits.quiet());
   EXPECT_TRUE(commits.install(alone(kSecond), now).empty()) << "a restart could forget that the view was in use";
   EXPECT_EQ(commits.view_durable(now).size(), 1u);
+  EXPECT_EQ(commits.open_commits(), 0u);
+}
+
+TEST(CommitsOfThree, CutCommitIsAnsweredOnlyWhenEveryMemberUsesTheNextView) {
+  const auto three = [](Generation generation) {
+    View view;
+    view.generation = generation;
+    for (const std::uint32_t pnn : {0, 1, 2}) view.members.push_back(Member{Pnn{pnn}, 1, kFirst});
+    view.vnnmap = {Slot{Pnn{0}, kFirst}};
+    return view;
+  };
+  const auto answers = [](const CommitActions& actions) {
+    return std::count_if(actions.begin(), actions.end(),
+                         [](const CommitAction& action) { return std::holds_alternative<CommitAnswer>(action); });
+  };
+  const Instant now{};
+  MemoryStore store;
+  Database& database = **store.open("secrets.tdb", DatabaseKind::Persistent);
+  Commits commits{Pnn{0}};
+  (void)commits.attach(database, now);
+  (void)commits.install(three(kFirst), now);
+  (void)commits.view_durable(now);
+  const RecordBuffer buffer{database.id(), {RecordEntry{0, "k", RecordHeader{1, Pnn{0}, 0}, "v"}}};
+  EXPECT_EQ(answers(commits.client_commit(CommitId{1}, 1, buffer, now)), 0);
+
+  commits.prepare(three(kSecond), false, now);
+  const Bytes installed = encode_commit_message({kSecond, DatabaseId{}, commit::Installed{}});
+  EXPECT_EQ(answers(commits.install(three(kSecond), now)), 0);
+  EXPECT_EQ(answers(commits.view_durable(now)), 0) << "this member uses it, the others may not";
+  EXPECT_EQ(answers(commits.on_message(Pnn{1}, 1, installed, now)), 0) << "the last one may yet come back without it";
+  EXPECT_EQ(answers(commits.on_message(Pnn{2}, 1, installed, now)), 1);
   EXPECT_EQ(commits.open_commits(), 0u);
 }
 
