@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -B
-"""chaos_test.py [--rounds N] [--seed S] [--nodes N] [--keep-going]
+"""chaos_test.py [--rounds N] [--seed S] [--nodes N] [--keep FOLDER]
 
 Random rounds of kill -9, orderly stop, SIGSTOP, cut and heal on real daemons, under load from all nodes: counters in
 volatile records (fetched, locked, stored as Samba does) and transactions. chaos_history.py says what is promised and
