@@ -330,6 +330,14 @@ class Node(Host):
     def read(self, inside):
         return _text_of(self.path(inside))
 
+    def write(self, inside, text, mode=0o644):
+        """A file in the node, its folders too."""
+        path = self.path(inside)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, 'w') as out:
+            out.write(text)
+        os.chmod(path, mode)
+
     # -- commands --
 
     def popen(self, command, samba=False, env=None, **options):
@@ -347,6 +355,8 @@ class Node(Host):
         options.setdefault('stdout', subprocess.PIPE)
         options.setdefault('stderr', subprocess.PIPE)
         options.setdefault('text', True)
+        if options['text']:
+            options.setdefault('errors', 'replace')     # some tools print what they find in databases
         return subprocess.Popen(self.enter(command), env=environment, start_new_session=True, **options)
 
     def run(self, command, input=None, check=True, bound=120, **options):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 
-from lab import NETWORK, PASSWORD, LabError, Scenario, oldest, wait_for
+from lab import NETWORK, PASSWORD, LabError, Scenario, _comm, _kill, oldest, wait_for
 from smb2_client import Smb2
 
 SERVICES = ('winbindd', 'smbd', 'nmbd')
@@ -62,19 +62,38 @@ def start_services(lab, nodes):
 
 
 def stop_services(nodes, which=signal.SIGTERM):
+    """As systemd stops them: `which` to the main processes, and what outlives them, such as samba-dcerpcd, which waits a
+    minute for callers, is ended too."""
     for node in nodes:
         for service in SERVICES:
             try:
                 os.kill(oldest(node.pids(service)), which)
             except (ValueError, ProcessLookupError):
                 pass
+        for pid in helper_processes(node):
+            _kill(pid, which)
     for node in nodes:
         wait_for(lambda: not samba_processes(node), lambda: 'Samba of node %d to end: %s' % (
             node.number, samba_processes(node)))
 
 
+def helper_processes(node):
+    """samba-dcerpcd, which smbd and winbindd start when somebody calls, and the servers that it starts."""
+    return [pid for pid in node.pids() if _comm(pid).startswith(('samba-dcerpcd', 'rpcd_'))]
+
+
 def samba_processes(node):
-    return [pid for name in SERVICES + ('samba-dcerpcd', 'smbd-notifyd', 'cleanupd') for pid in node.pids(name)]
+    return [pid for name in SERVICES + ('smbd-notifyd', 'cleanupd') for pid in node.pids(name)] + helper_processes(node)
+
+
+def smbclient(lab, node, share, user, commands, password=PASSWORD, check=True):
+    """smbclient on the clients' host."""
+    command = ['smbclient', '-s', '/dev/null', '-U', '%s%%%s' % (user, password), '-c', commands,
+               '//%s/%s' % (node.address, share)]
+    done = subprocess.run(lab.switch.enter(command), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+    if check and done.returncode:
+        raise LabError('%s: %s%s' % (commands, done.stdout, done.stderr))
+    return done
 
 
 class SambaScenario(Scenario):
@@ -87,6 +106,7 @@ class SambaScenario(Scenario):
         lab.in_switch('ip', 'addr', 'add', CLIENT + '/24', 'dev', 'lan')
         os.chmod(os.path.join(lab.work, 'shared', 'share'), 0o777)
         lab.wait_all_ok()
+        cls.configure_samba()
         lab.add_unix_users([USER])
         first = lab.nodes[0]
         first.samba(['pdbedit', '-a', '-t', '-u', USER], input='%s\n%s\n' % (PASSWORD, PASSWORD))
@@ -95,6 +115,10 @@ class SambaScenario(Scenario):
         first.samba(['net', 'conf', 'setparm', SHARE, 'strict rename', 'yes'])
         listed = first.samba(['pdbedit', '-L', '-w', '-u', USER]).stdout
         cls.nt_hash = re.search(r'^%s:\d+:[^:]*:([0-9A-F]{32}):' % USER, listed, re.M).group(1)
+
+    @classmethod
+    def configure_samba(cls):
+        """Runs once, with the cluster up, before any of Samba's programs."""
 
     def setUp(self):
         super().setUp()
@@ -110,13 +134,7 @@ class SambaScenario(Scenario):
 
     def smbclient(self, number, commands, user=USER, password=PASSWORD, check=True):
         """smbclient on the clients' host, logged in on node `number`."""
-        command = ['smbclient', '-s', '/dev/null', '-U', '%s%%%s' % (user, password), '-c', commands,
-                   '//%s/%s' % (self.nodes[number].address, SHARE)]
-        done = subprocess.run(self.lab.switch.enter(command), capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                              timeout=120)
-        if check and done.returncode:
-            raise LabError('%s: %s%s' % (commands, done.stdout, done.stderr))
-        return done
+        return smbclient(self.lab, self.nodes[number], SHARE, user, commands, password, check)
 
     def main_pid(self, number, service='smbd'):
         return oldest(self.nodes[number].pids(service))
