@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 from lab import PASSWORD, Lab, RealCtdb, Scenario, asked_for_peer, main
+from samba_lab import CLIENT, smbclient, start_services, stop_services
 
 
 @unittest.skipIf(asked_for_peer(), 'dbtool speaks to tdbmesh only')
@@ -128,35 +129,85 @@ class FromRealCtdb(Scenario):
                           for line in old.nodes[0].samba(['pdbedit', '-L', '-w']).stdout.splitlines()}
             cls.sid = old.nodes[0].samba(['net', 'getlocalsid']).stdout
             cls.names = old.databases(old.nodes[0])
-            old.nodes[0].run(['ctdb', 'backupdb', 'passdb.tdb', '/srv/passdb.backup'])
-            shutil.copy(os.path.join(old.work, 'shared', 'passdb.backup'), cls.files)
+            for name in cls.names:
+                old.nodes[0].run(['ctdb', 'backupdb', name, '/srv/%s.backup' % name])
+                shutil.copy(os.path.join(old.work, 'shared', name + '.backup'), cls.files)
             for node in old.nodes:
                 node.stop()
             for name in cls.names:
                 shutil.copy(old.nodes[0].path('/var/lib/ctdb/persistent/%s.0' % name), cls.files)
         super().setUpClass()
+        cls.users = users
+        bring_clients(cls.lab)
         cls.lab.add_unix_users(users)
+        cls.lab.wait_all_ok()
+        for name in sorted(os.listdir(cls.files)):
+            shutil.copy(os.path.join(cls.files, name), os.path.join(cls.lab.work, 'shared'))
 
-    def test_all_persistent_databases_are_imported_and_mean_the_same(self):
-        self.assertIn('passdb.tdb', self.names)
-        self.assertIn('secrets.tdb', self.names)
-        self.assertIn('registry.tdb', self.names)
-        for name in sorted(os.listdir(self.files)):
-            shutil.copy(os.path.join(self.files, name), os.path.join(self.lab.work, 'shared'))
-        for name in self.names:
-            self.nodes[1].run(['dbtool', 'import', '/srv/%s.0' % name])
-        for node in self.nodes:
+    def assert_all_is_there(self, lab):
+        """What the old cluster had, on every node, and its accounts can log in."""
+        for node in lab.nodes:
             self.assertEqual(self.accounts(node), self.theirs)
             self.assertNotIn('gone', self.accounts(node))
             self.assertEqual(node.samba(['net', 'getlocalsid']).stdout, self.sid)
             self.assertIn('[kept]', node.samba(['net', 'conf', 'list']).stdout)
             self.assertIn('GID 1500001 S-1-5-21-1-2-3-1', node.samba(['net', 'idmap', 'dump']).stdout)
+        start_services(lab, lab.nodes)
+        for number, user in enumerate(self.users):
+            node = lab.nodes[number % len(lab.nodes)]
+            said = smbclient(lab, node, 'kept', user, 'put /etc/hostname of-%s; ls; del of-%s' % (user, user))
+            self.assertIn('of-' + user, said.stdout)
+        stop_services(lab.nodes)
+
+    def empty(self):
+        for name in set(self.lab.databases(self.nodes[0])) & set(self.names):
+            self.nodes[0].tool('wipedb', name)
+
+    def test_the_files_of_a_stopped_ctdbd_are_imported_and_their_accounts_log_in(self):
+        for name in ('passdb.tdb', 'secrets.tdb', 'registry.tdb', 'idmap2.tdb'):
+            self.assertIn(name, self.names)
+        self.empty()
+        for name in self.names:
+            self.nodes[1].run(['dbtool', 'import', '/srv/%s.0' % name])
+        self.assert_all_is_there(self.lab)
         self.assert_identical_databases()
-        # and the backup that CTDB made of one of them gives it back
+
+    def test_backups_of_a_ctdbd_are_imported_and_their_accounts_log_in(self):
+        self.empty()
+        for name in self.names:
+            self.nodes[2].run(['dbtool', 'import', '/srv/%s.backup' % name])
+        self.assert_all_is_there(self.lab)
+        # the account tools that come after count on
         self.nodes[0].samba(['pdbedit', '-x', '-u', 'moved3'])
-        self.nodes[2].tool('restoredb', '/srv/passdb.backup')
-        for node in self.nodes:
-            self.assertEqual(self.accounts(node), self.theirs)
+        self.nodes[2].tool('restoredb', '/srv/passdb.tdb.backup')
+        self.assertEqual(self.accounts(self.nodes[1]), self.theirs)
+
+    def test_what_dbtool_exports_a_real_ctdbd_starts_from(self):
+        for name in self.names:
+            self.nodes[1].run(['dbtool', 'import', '--replace', '/srv/%s.0' % name])
+            self.nodes[1].run(['dbtool', 'export', name, '/srv/back-%s.0' % name])
+            self.assertIn('Database integrity is OK', self.nodes[1].run(['sh', '-c', 'echo check | tdbtool /srv/back-%s.0' % name]).stdout)
+        self.nodes[1].run(['dbtool', 'export', 'passdb.tdb', '/srv/back.backup'])
+        shared = os.path.join(self.lab.work, 'shared')
+        with Lab(2, RealCtdb()) as back:
+            back.add_unix_users(self.users)
+            bring_clients(back)
+            for node in back.nodes:
+                for name in self.names:
+                    shutil.copy(os.path.join(shared, 'back-%s.0' % name),
+                                node.path('/var/lib/ctdb/persistent/%s.%d' % (name, node.number)))
+            back.start()
+            back.wait_all_ok()
+            self.assert_all_is_there(back)
+            back.nodes[0].samba(['pdbedit', '-x', '-u', 'moved3'])
+            shutil.copy(os.path.join(shared, 'back.backup'), os.path.join(back.work, 'shared'))
+            back.nodes[1].run(['ctdb', 'restoredb', '/srv/back.backup'])
+            self.assertEqual(self.accounts(back.nodes[0]), self.theirs)
+
+
+def bring_clients(lab):
+    lab.in_switch('ip', 'addr', 'add', CLIENT + '/24', 'dev', 'lan')
+    os.chmod(os.path.join(lab.work, 'shared', 'share'), 0o777)
 
 
 if __name__ == '__main__':
