@@ -190,6 +190,7 @@ class NodeCluster {
   void fault_nodes_file(SimNode& node);
   void reload_everywhere();
   void fault_lock_lost(SimNode& node);
+  void fault_lock_stuck(SimNode& node);
   void fault_all_die(SimNode& node);
   void fault_rolling_restart(SimNode& node);
   void heal();

@@ -54,6 +54,7 @@ const std::vector<NodeCluster::Fault>& NodeCluster::fault_table() {
       {"store failing", 2, &NodeCluster::fault_store_failing},
       {"lock service lost", 8, &NodeCluster::fault_lock_cut},
       {"lock helper dead", 4, &NodeCluster::fault_lock_lost},
+      {"lock stuck", 4, &NodeCluster::fault_lock_stuck},
       {"taken off the nodes file", 3, &NodeCluster::fault_nodes_file},
       {"all die", 2, &NodeCluster::fault_all_die},
       {"restart one by one", 1, &NodeCluster::fault_rolling_restart},
@@ -352,6 +353,9 @@ void NodeCluster::fault_nodes_file(SimNode& node) {
 }
 
 void NodeCluster::fault_lock_lost(SimNode& node) { node.kill_lock_helper(); }
+
+// As on a replicated file system that takes half a minute to give up on a client.
+void NodeCluster::fault_lock_stuck(SimNode&) { lock_.stick(seconds(3) + world_.random().up_to(seconds(9))); }
 
 void NodeCluster::heal() {
   // A pause runs out: what waits for its end keeps its order.

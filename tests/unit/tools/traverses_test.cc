@@ -6,33 +6,18 @@
 
 #include "db/base/match.h"
 #include "db/memory_store.h"
+#include "tests/unit/tools/idle_services.h"
 
 namespace tdbmesh {
 namespace {
 
 // Three nodes whose relays wait in one queue until the test pumps it.
 class Cluster;
-class FakeNode final : public NodeServices {
+class FakeNode final : public IdleServices {
  public:
-  void leave(NodeFlags) override {}
-  void stay(NodeFlags) override {}
-  void shut_down() override {}
-  void run_event(EventRequest, EventDone) override {}
-  std::string reload_nodes() override { return {}; }
-  void note(const std::string&, std::string) override {}
-  void leave_out(Pnn, const std::string&) override {}
   FakeNode(Cluster& cluster, Pnn pnn);
-  Pnn self() const override { return pnn_; }
-  Instant now() const override { return Instant{}; }
-  std::vector<Pnn> members() const override { return {Pnn{0}, Pnn{1}, Pnn{2}}; }
-  std::vector<Pnn> connected() const override { return members(); }
   void send_relay(Pnn to, const RelayPayload& payload) override;
   void deliver(Srvid, BytesView data) override { delivered.emplace_back(data); }
-  void send_message(Pnn, Srvid, BytesView) override {}
-  void reply(const ReplyTo&, std::int32_t, Bytes, std::string) override {}
-  void run(RecordActions) override {}
-  void run(CommitActions) override {}
-  void run(recovery::Actions) override {}
 
   MemoryStore store;
   Database* database = nullptr;
@@ -41,7 +26,6 @@ class FakeNode final : public NodeServices {
 
  private:
   Cluster& cluster_;
-  Pnn pnn_;
 };
 
 class Cluster {
@@ -70,13 +54,13 @@ class Cluster {
 };
 
 FakeNode::FakeNode(Cluster& cluster, Pnn pnn)
-    : traverses(*this, [this](DatabaseId id) { return id == database->id() ? database : nullptr; }),
-      cluster_(cluster),
-      pnn_(pnn) {
+    : IdleServices(pnn),
+      traverses(*this, [this](DatabaseId id) { return id == database->id() ? database : nullptr; }),
+      cluster_(cluster) {
   database = *store.open("locking.tdb", DatabaseKind::Volatile);
 }
 
-void FakeNode::send_relay(Pnn to, const RelayPayload& payload) { cluster_.queue.emplace_back(pnn_, to, payload); }
+void FakeNode::send_relay(Pnn to, const RelayPayload& payload) { cluster_.queue.emplace_back(self(), to, payload); }
 
 Traverses::Request request(const FakeNode& node) {
   Traverses::Request r;
