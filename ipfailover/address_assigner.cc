@@ -35,7 +35,7 @@ void AddressAssigner::stop() {
   wishes_.clear();  // their askers hear of the new view and answer for themselves
   runs_.clear();
   told_.clear();
-  told_once_ = dirty_ = false;
+  told_once_ = dirty_ = run_started_ = false;
 }
 
 void AddressAssigner::all_installed(Generation generation, Instant now, AssignerActions& out) {
@@ -208,13 +208,20 @@ AllocationInput AddressAssigner::allocation_input(Instant now) const {
   return in;
 }
 
+void AddressAssigner::say_that_a_run_starts(AssignerActions& out) {
+  if (std::exchange(run_started_, true)) return;
+  for (const auto& [node, join] : joins_) out.push_back(SendTakeover{node, RunStarts{*generation_}});
+}
+
 void AddressAssigner::send_release(const Address& address, Item& item, Instant now, AssignerActions& out) {
+  say_that_a_run_starts(out);
   item.phase = Phase::Releasing;
   item.deadline = now + release_limit_;
   out.push_back(SendTakeover{item.owner, ReleaseAddress{*generation_, address, ++item.number}});
 }
 
 void AddressAssigner::send_take(const Address& address, Item& item, Pnn to, AssignerActions& out) {
+  say_that_a_run_starts(out);
   item.told_nobody = false;
   item.phase = Phase::Taking;
   item.owner = to;
@@ -300,10 +307,10 @@ void AddressAssigner::settle(Instant now, AssignerActions& out) {
   if (!settled) return;
   std::vector<HostTable::Entry> table;
   for (const auto& [address, item] : items_) table.push_back({address, item.owner});
-  if (told_once_ && !dirty_ && table == told_) return;
+  if (told_once_ && !dirty_ && !run_started_ && table == told_) return;
   told_ = table;
   told_once_ = true;
-  dirty_ = false;
+  dirty_ = run_started_ = false;
   for (const auto& [node, join] : joins_) out.push_back(SendTakeover{node, HostTable{*generation_, told_}});
   for (const std::uint64_t token : runs_) out.push_back(RunEnded{token});
   runs_.clear();

@@ -8,6 +8,8 @@
 //    or whose owner said RELEASED, TAKEFAILED or LOST in this generation. Members that are gone were fenced before the
 //    view was installed.
 //  * Two members that both report an address: the one that was in without interruption keeps it, the other releases it.
+//  * Before the first TAKE or RELEASE all members hear that a run starts, and after the last one who hosts what. Nobody
+//    waits for what their scripts make of the former.
 //  * Each TAKE and RELEASE has the next number of its address. A LOST with a lower number than the last TAKE is older
 //    than that TAKE and is ignored.
 //  * No RELEASED within Timing::release_limit: LeaveOut{owner}; the view without it frees the address.
@@ -113,6 +115,7 @@ class AddressAssigner {
   void begin_from_reports(AssignerActions& out);
   void decide(Instant now, AssignerActions& out);
   void settle(Instant now, AssignerActions& out);
+  void say_that_a_run_starts(AssignerActions& out);
   void send_release(const Address& address, Item& item, Instant now, AssignerActions& out);
   void send_take(const Address& address, Item& item, Pnn to, AssignerActions& out);
   void penalise(const Address& address, Pnn node, Instant now);
@@ -140,6 +143,7 @@ class AddressAssigner {
   std::vector<HostTable::Entry> told_;  // newest table sent
   bool told_once_ = false;
   bool dirty_ = false;
+  bool run_started_ = false;  // RunStarts was sent, no table yet
   TestHooks hooks_;
 };
 

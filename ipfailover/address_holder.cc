@@ -79,6 +79,7 @@ void AddressHolder::on_message(const TakeoverMessage& message, bool gate_open, H
   std::visit(Match{
                  [&](const TakeAddress& m) { on_take(m, gate_open, out); },
                  [&](const ReleaseAddress& m) { on_release(m, out); },
+                 [&](const RunStarts&) { out.push_back(ReallocationStarts{}); },
                  [&](const HostTable& m) {
                    table_.clear();
                    for (const HostTable::Entry& e : m.entries) table_[e.address] = e.host;

@@ -58,6 +58,8 @@ struct Unhosted {
   PublicAddress what;
   std::string interface;
 };
+// The leader says that addresses begin to move: event `startipreallocate`, START_IPREALLOCATE to clients.
+struct ReallocationStarts {};
 // The leader says that all is settled: event `ipreallocated`, IPREALLOCATED to clients.
 struct Reallocated {};
 struct HolderLog {
@@ -65,7 +67,7 @@ struct HolderLog {
   std::string text;
 };
 using HolderAction = std::variant<SayToLeader, KernelConfigure, KernelTake, KernelRelease, KernelDropAll, Hosted, Unhosted,
-                                  Reallocated, HolderLog>;
+                                  ReallocationStarts, Reallocated, HolderLog>;
 using HolderActions = std::vector<HolderAction>;
 
 class AddressHolder {
@@ -86,7 +88,7 @@ class AddressHolder {
   void gate_opened(HolderActions& out);
   // Continuity broken, gate lapsed, leaving: everything goes now.
   void drop(const std::string& why, HolderActions& out);
-  // TakeAddress, ReleaseAddress, HostTable from the leader of the installed view.
+  // TakeAddress, ReleaseAddress, RunStarts, HostTable from the leader of the installed view.
   void on_message(const TakeoverMessage& message, bool gate_open, HolderActions& out);
   void on_kernel(const KernelEvent& event, HolderActions& out);
   void tick(Instant now, HolderActions& out);  // what failed is tried again

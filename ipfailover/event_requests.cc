@@ -12,6 +12,7 @@ std::string_view event_name(EventKind kind) {
     case EventKind::TakeIp: return "takeip";
     case EventKind::ReleaseIp: return "releaseip";
     case EventKind::UpdateIp: return "updateip";
+    case EventKind::StartIpReallocate: return "startipreallocate";
     case EventKind::IpReallocated: return "ipreallocated";
     case EventKind::Monitor: return "monitor";
     case EventKind::Shutdown: return "shutdown";

@@ -26,17 +26,18 @@
 namespace tdbmesh {
 
 enum class EventKind : std::uint8_t {
-  Init,            // the daemon begins; its socket does not answer yet
-  Setup,           // its socket answers
-  Startup,         // the first view is in use: services are started
-  StartRecovery,   // a view change begins
-  Recovered,       // a view came into use
-  TakeIp,          // INTERFACE ADDRESS BITS: the address was put on the interface
-  ReleaseIp,       // INTERFACE ADDRESS BITS: the address was taken off the interface
-  UpdateIp,        // OLD-INTERFACE NEW-INTERFACE ADDRESS BITS: it changed its interface on this node
-  IpReallocated,   // all addresses are where they should be, on every node, whether this one had a change or not
-  Monitor,         // is all well here?
-  Shutdown,        // the daemon ends: services are stopped
+  Init,               // the daemon begins; its socket does not answer yet
+  Setup,              // its socket answers
+  Startup,            // the first view is in use: services are started
+  StartRecovery,      // a view change begins
+  Recovered,          // a view came into use
+  TakeIp,             // INTERFACE ADDRESS BITS: the address was put on the interface
+  ReleaseIp,          // INTERFACE ADDRESS BITS: the address was taken off the interface
+  UpdateIp,           // OLD-INTERFACE NEW-INTERFACE ADDRESS BITS: it changed its interface on this node
+  StartIpReallocate,  // addresses begin to move, on whichever node
+  IpReallocated,      // all addresses are where they should be, on every node, whether this one had a change or not
+  Monitor,            // is all well here?
+  Shutdown,           // the daemon ends: services are stopped
 };
 
 // "init", "setup", "startup", "startrecovery", "recovered", "takeip", ...

@@ -73,6 +73,7 @@ struct Body {
     out.pnn(m.to);
   }
   void operator()(const MoveAnswer& m) { out.u64(m.id).bytes(cut(m.error)); }
+  void operator()(const RunStarts&) {}
 
   template <class M>
   void numbered(const M& m) {
@@ -147,6 +148,8 @@ MoveAnswer read(Unpacker& in, const MoveAnswer&) {
   return m;
 }
 
+RunStarts read(Unpacker&, const RunStarts&) { return {}; }
+
 template <std::size_t I = 0>
 TakeoverMessage read_kind(std::uint64_t kind, Unpacker& in, Generation generation) {
   if constexpr (I == std::variant_size_v<TakeoverMessage>) {
@@ -167,6 +170,7 @@ std::size_t fields_of(const TakeoverMessage& message) {
                             [](const TakeFailed&) { return std::size_t{3}; },
                             [](const AddressLost&) { return std::size_t{3}; },
                             [](const HostTable&) { return std::size_t{1}; },
+                            [](const RunStarts&) { return std::size_t{0}; },
                             [](const MoveWish&) { return std::size_t{3}; },
                             [](const auto&) { return std::size_t{2}; },
                         },
@@ -221,6 +225,7 @@ std::string describe(const TakeoverMessage& message) {
           [](const MoveWish& m) {
             return fmt::format("MOVE {} to {}", ctdb::to_string(m.address), to_string(m.to));
           },
+          [](const RunStarts& m) { return "STARTS in " + to_string(m.generation); },
           [](const MoveAnswer& m) { return fmt::format("MOVED {}", m.error.empty() ? "done" : m.error); },
       },
       message);

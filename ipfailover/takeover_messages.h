@@ -90,6 +90,10 @@ struct HostTable {  // leader -> all: nothing is on its way any more, and this i
   std::vector<Entry> entries;
   friend bool operator==(const HostTable&, const HostTable&) = default;
 };
+struct RunStarts {  // leader -> all: addresses begin to move. A HostTable follows
+  Generation generation;
+  friend bool operator==(const RunStarts&, const RunStarts&) = default;
+};
 struct MoveWish {  // node -> leader: the operator wants the address there (`moveip`)
   Generation generation;
   std::uint64_t id = 0;
@@ -105,7 +109,7 @@ struct MoveAnswer {  // leader -> node
 };
 
 using TakeoverMessage = std::variant<HostReport, TakeAddress, AddressTaken, TakeFailed, ReleaseAddress, AddressReleased,
-                                     AddressLost, HostTable, MoveWish, MoveAnswer>;
+                                     AddressLost, HostTable, MoveWish, MoveAnswer, RunStarts>;
 
 [[nodiscard]] Bytes encode(const TakeoverMessage& message);
 [[nodiscard]] Result<TakeoverMessage> decode_takeover_message(BytesView bytes);

@@ -26,6 +26,6 @@ std::vector<Bytes> tdbmesh::fuzz_seeds() {
   report.generation = g;
   report.entries = {{address, "10.1.2.0/24 eth0", true, false}};
   return {encode(report), encode(TakeAddress{g, address, 5}), encode(TakeFailed{g, address, 5, "why"}),
-          encode(ReleaseAddress{g, address, 5}), encode(HostTable{g, {{address, Pnn{1}}}}),
+          encode(ReleaseAddress{g, address, 5}), encode(HostTable{g, {{address, Pnn{1}}}}), encode(RunStarts{g}),
           encode(MoveWish{g, 4, address, Pnn{1}}), encode(MoveAnswer{g, 4, ""})};
 }

@@ -105,9 +105,32 @@ class ClientControls(PublicScenario):
         self.assertEqual(self.connect(self.host).control(wire.TCP_CLIENT_PASSED, b'short')[0], -1)
 
     @only_ours
-    def test_start_ipreallocate_and_echo_data_are_answered(self):
+    def test_a_run_of_addresses_starts_and_ends_with_an_event_and_a_message_on_every_node(self):
+        script = self.lab.flavour.config_dir + '/events/legacy/95.course.script'
+        for node in self.nodes:
+            node.write(script, '#!/bin/sh\ncase "$1" in *ip*) echo "$1" >>/run/course;; esac\n', 0o755)
+            self.addCleanup(os.unlink, node.path(script))
+        clients = [self.connect(node) for node in self.nodes]
+        for client in clients:
+            client.control(wire.REGISTER_SRVID, srvid=wire.SRVID_START_IPREALLOCATE)
+            client.control(wire.REGISTER_SRVID, srvid=wire.SRVID_IPREALLOCATED)
+        self.host.tool('moveip', ADDRESS, self.other.number)
+        self.assertEqual([[client.message()[0] for _ in range(2)] for client in clients],
+                         [[wire.SRVID_START_IPREALLOCATE, wire.SRVID_IPREALLOCATED]] * 3)
+        for node in self.nodes:
+            course = node.read('/run/course').split()
+            self.assertEqual((course[0], course[-1]), ('startipreallocate', 'ipreallocated'), course)
+            self.assertEqual(course.count('startipreallocate'), 1, course)
+        self.assertIn('releaseip', self.host.read('/run/course'))
+        self.assertIn('takeip', self.other.read('/run/course'))
+        # and when a tool asks for it, on the node that it asks
+        self.assertEqual(clients[0].control(wire.START_IPREALLOCATE, dest=self.other.number), (0, b''))
+        self.assertEqual(self.other.read('/run/course').split()[-1], 'startipreallocate')
+        self.assertEqual(clients[self.other.number].message()[0], wire.SRVID_START_IPREALLOCATE)
+
+    @only_ours
+    def test_echo_data_is_answered(self):
         client = self.connect(self.host)
-        self.assertEqual(client.control(wire.START_IPREALLOCATE), (0, b''))
         asked = struct.pack('=II', 0, 5) + b'hello'
         self.assertEqual(client.control(wire.ECHO_DATA, asked, dest=self.other.number), (0, asked))
         self.assertEqual(client.control(wire.ECHO_DATA, struct.pack('=II', 0, 500) + b'short')[0], -1)

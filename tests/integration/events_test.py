@@ -44,9 +44,7 @@ exit 0
 
 
 def write_script(node, path, text):
-    with open(node.path(path), 'w') as out:
-        out.write(text)
-    os.chmod(node.path(path), 0o755)
+    node.write(path, text, 0o755)
 
 
 def mood(node, text):

@@ -136,6 +136,11 @@ void send_gratuitous_arp(NodeParts& node, const ControlRequest& request) {
 // What CTDB's own daemons tell each other after a run; here the leader's table does it.
 void ipreallocated(NodeParts& node, const ControlRequest& request) { node.services.reply(request.reply, 0); }
 
+// From the tools of CTDB 4.21 on; of itself every node does it when the leader begins to move addresses.
+void start_ipreallocate(NodeParts& node, const ControlRequest& request) {
+  node.addresses.start_ipreallocate([&services = node.services, reply = request.reply] { services.reply(reply, 0); });
+}
+
 // ---- connections ----
 
 void tcp_client(NodeParts& node, const ControlRequest& request) {
@@ -201,7 +206,7 @@ void add_address_controls(ControlTable& table) {
   table[ReloadPublicIps] = reload_public_ips;
   table[SendGratuitousArp] = send_gratuitous_arp;
   table[Ipreallocated] = ipreallocated;
-  table[StartIpreallocate] = ipreallocated;
+  table[StartIpreallocate] = start_ipreallocate;
   table[TcpClient] = tcp_client;
   table[TcpClientDisconnected] = tcp_client_disconnected;
   table[TcpClientPassed] = tcp_client_passed;

@@ -187,6 +187,7 @@ void NodeAddresses::run(HolderActions actions) {
                    [&](KernelDropAll& a) { kernel_->drop_all(a.ticket); },
                    [&](Hosted& a) { hosted(a); },
                    [&](Unhosted& a) { unhosted(a); },
+                   [&](ReallocationStarts&) { start_ipreallocate([] {}); },
                    [&](Reallocated&) {
                      services_.run_event(plain_event(EventKind::IpReallocated), [this](const EventResult&) {
                        services_.deliver(ctdb::kSrvidIpreallocated, {});
@@ -199,6 +200,13 @@ void NodeAddresses::run(HolderActions actions) {
                action);
   }
   pump();
+}
+
+void NodeAddresses::start_ipreallocate(std::function<void()> then) {
+  services_.run_event(plain_event(EventKind::StartIpReallocate), [this, then = std::move(then)](const EventResult&) {
+    services_.deliver(ctdb::kSrvidStartIpreallocate, {});
+    then();
+  });
 }
 
 void NodeAddresses::run(AssignerActions actions) {
@@ -260,7 +268,7 @@ void NodeAddresses::handle(Pnn from, const TakeoverMessage& message) {
     return services_.reply(to, answer->error.empty() ? 0 : -1, {}, answer->error);
   }
   const bool from_leader = std::holds_alternative<TakeAddress>(message) || std::holds_alternative<ReleaseAddress>(message) ||
-                           std::holds_alternative<HostTable>(message);
+                           std::holds_alternative<RunStarts>(message) || std::holds_alternative<HostTable>(message);
   if (from_leader) {
     if (view == nullptr || from != view->leader) return;
     HolderActions out;

@@ -61,6 +61,8 @@ class NodeAddresses {
   void takeover_run(const ctdb::SrvidMessage& asked);
   void reconfigure(std::vector<ipfailover::PublicAddress> addresses);
   bool set_link(const std::string& interface, bool up);
+  // Event `startipreallocate`, then START_IPREALLOCATE to this node's clients, then `then`.
+  void start_ipreallocate(std::function<void()> then);
   bool announce(const ipfailover::Address& address, const std::string& interface);  // false: no kernel here
   // TCP_CLIENT: remembered for the client, and told to all. -1: hosted elsewhere.
   std::int32_t client_connected(ClientId client, const ctdb::Connection& connection);

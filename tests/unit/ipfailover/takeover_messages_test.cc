@@ -24,7 +24,8 @@ std::vector<TakeoverMessage> one_of_each() {
           AddressLost{g, kV6, 8, "its lifetime passed"},
           HostTable{g, {{kV4, Pnn{2}}, {kV6, kNoPnn}}},
           MoveWish{g, 99, kV4, Pnn{1}},
-          MoveAnswer{g, 99, "no"}};
+          MoveAnswer{g, 99, "no"},
+          RunStarts{g}};
 }
 
 TEST(TakeoverMessages, EveryKindComesBackAsItWas) {

@@ -97,6 +97,39 @@ TEST(AddressAssigner, TakesFromALiveOwnerOnlyAfterItsReleased) {
   EXPECT_GT(take[0].second.number, release[0].second.number);
 }
 
+// What happened to run starts, moves and tables, in order: "starts starts take", ...
+std::string course(const AssignerActions& out) {
+  std::string all;
+  for (const AssignerAction& a : out) {
+    const auto* send = std::get_if<SendTakeover>(&a);
+    if (send == nullptr) continue;
+    all += std::visit(Match{
+                          [](const RunStarts&) { return "starts "; },
+                          [](const TakeAddress&) { return "take "; },
+                          [](const ReleaseAddress&) { return "release "; },
+                          [](const HostTable&) { return "table "; },
+                          [](const auto&) { return ""; },
+                      },
+                      send->message);
+  }
+  return all;
+}
+
+TEST(AddressAssigner, TellsAllThatARunStartsBeforeAnythingMovesAndThenWhoHostsWhat) {
+  Leader leader(true);
+  EXPECT_EQ(course(leader.out), "table table ") << "nothing moves, so nothing starts";
+  leader.say(Pnn{0}, report(true, kFlagDisabled));
+  EXPECT_EQ(course(leader.out), "starts starts release ");
+  leader.say(Pnn{0}, AddressReleased{kNow, kOne, sent<ReleaseAddress>(leader.out)[0].second.number});
+  EXPECT_EQ(course(leader.out), "take ") << "the same run";
+  leader.say(Pnn{1}, AddressTaken{kNow, kOne, sent<TakeAddress>(leader.out)[0].second.number});
+  EXPECT_EQ(course(leader.out), "table table ");
+  leader.say(Pnn{0}, report(false));
+  EXPECT_EQ(course(leader.out).find("take"), std::string::npos);
+  leader.say(Pnn{1}, report(false, kFlagDisabled));
+  EXPECT_EQ(course(leader.out), "starts starts release ") << "the next one";
+}
+
 TEST(AddressAssigner, LetsTheLongerMemberKeepWhatTwoReport) {
   Leader leader(true, true);
   const auto release = sent<ReleaseAddress>(leader.out);
