@@ -1,15 +1,12 @@
 #!/usr/bin/python3 -B
 """Debian's smbd, nmbd and winbindd on three nodes: they start, serve, reload and stop, and the administrator's tools see
 the whole cluster from any node."""
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import unittest
 
-from lab import PASSWORD, asked_for_peer, main, wait_for
+from lab import PASSWORD, main, wait_for
 from samba_lab import SERVICES, SHARE, USER, SambaScenario, samba_processes, start_services, stop_services
 from smb2_client import READ, SHARE_READ, WRITE
 
@@ -58,36 +55,6 @@ class Services(SambaScenario):
         wait_for(lambda: not re.search(r'^%s\s' % SHARE, self.nodes[0].samba(['smbstatus', '-S']).stdout, re.M),
                  'the share to be closed')
 
-    @unittest.skipIf(asked_for_peer(), 'tdbmesh only')
-    def test_samba_check_finds_nothing_wrong_here_and_names_what_is(self):
-        self.connect(0)
-        for node in self.nodes:
-            said = node.samba(['tdbmesh', 'samba', 'check'])
-            self.assertIn('0 error(s), 0 warning(s)', said.stdout)
-        first = self.nodes[0]
-        conf = first.read('/etc/samba/smb.conf')
-
-        def write(text):
-            with open(first.path('/etc/samba/smb.conf'), 'w') as out:
-                out.write(text)
-        self.addCleanup(write, conf)
-        write(conf.replace('backend = tdb2', 'backend = tdb').replace('clustering = yes', ''))
-        # a program of Samba's name that was started without the shim
-        shutil.copy('/bin/sleep', os.path.join(self.lab.work, 'shared', 'rpcd_stray'))
-        stray = first.popen(['/srv/rpcd_stray', '600'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.addCleanup(stray.wait)
-        os_pid, = wait_for(lambda: first.pids('rpcd_stray'), 'the stray process')
-        self.addCleanup(os.kill, os_pid, signal.SIGKILL)
-        said = first.samba(['tdbmesh', '--json', 'samba', 'check'], check=False)
-        self.assertEqual(said.returncode, 1)
-        found = json.loads(said.stdout)
-        wrong = {finding['subject']: finding for finding in found['findings'] if finding['level'] == 'error'}
-        self.assertEqual(set(wrong), {'smb.conf', 'idmap', 'shim'}, said.stdout)
-        self.assertIn('clustering = yes', wrong['smb.conf']['remedy'])
-        self.assertIn('tdb2', wrong['idmap']['remedy'])
-        self.assertIn('rpcd_stray', wrong['shim']['text'])
-        self.assertIn('LD_PRELOAD', wrong['shim']['remedy'])
-
     def test_registry_shares_changed_on_one_node_are_served_by_all(self):
         os.makedirs(os.path.join(self.lab.work, 'shared', 'share', 'below'), exist_ok=True)
         self.nodes[2].samba(['net', 'conf', 'addshare', 'second', '/srv/share/below', 'writeable=y', 'guest_ok=n'])
@@ -98,26 +65,37 @@ class Services(SambaScenario):
             smb.tree('\\\\%s\\second' % node.address)
 
     def test_a_reload_keeps_the_sessions(self):
-        smb = self.connect(0)
-        file = smb.create('reloaded', access=READ | WRITE)
-        for service in SERVICES:
-            os.kill(self.main_pid(0, service), signal.SIGHUP)
-        self.nodes[0].samba(['smbcontrol', 'all', 'reload-config'])
-        smb.write(file, b'still here')
-        self.assertEqual(smb.read(file, 100), b'still here')
-        for service in SERVICES:
-            self.assertTrue(self.nodes[0].pids(service), service)
+        for node in self.nodes:
+            smb = self.connect(node.number)
+            file = smb.create('reloaded', access=READ | WRITE)
+            for service in SERVICES:
+                os.kill(self.main_pid(node.number, service), signal.SIGHUP)
+            node.samba(['smbcontrol', 'all', 'reload-config'])
+            smb.write(file, b'still here')
+            self.assertEqual(smb.read(file, 100), b'still here')
+            for service in SERVICES:
+                self.assertTrue(node.pids(service), service)
 
     def test_stopped_services_leave_nothing_behind_and_start_again(self):
-        smb = self.connect(1)
-        file = smb.create('stopped', access=READ | WRITE)
-        smb.lock(file, 0, 10)
-        stop_services([self.nodes[1]])
-        self.assertEqual(samba_processes(self.nodes[1]), [])
-        status = self.nodes[0].samba(['smbstatus']).stdout
-        self.assertNotRegex(status, r'(?m)^(%s\s+)?1:\d+\s' % SHARE)
-        start_services(self.lab, [self.nodes[1]])
-        self.connect(1).create('started again', access=READ | WRITE)
+        for node in self.nodes:
+            smb = self.connect(node.number)
+            file = smb.create('stopped', access=READ | WRITE)
+            smb.lock(file, 0, 10)
+            stop_services([node])
+            self.assertEqual(samba_processes(node), [])
+            status = self.nodes[node.number - 1].samba(['smbstatus']).stdout
+            self.assertNotRegex(status, r'(?m)^(%s\s+)?%d:\d+\s' % (SHARE, node.number))
+            start_services(self.lab, [node])
+            self.connect(node.number).create('started again', access=READ | WRITE)
+
+    def test_services_that_lose_their_daemon_fail_so_that_systemd_starts_them_again(self):
+        node = self.nodes[1]
+        stop_services([node])
+        running = {service: node.popen([service, '--foreground', '--no-process-group'], samba=True, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL) for service in SERVICES}
+        start_services(self.lab, [node])
+        node.kill_daemon()
+        self.assertEqual({service: process.wait() for service, process in running.items()}, dict.fromkeys(SERVICES, 1))
 
     def test_the_tools_for_databases_work_on_all_nodes(self):
         for node in self.nodes:

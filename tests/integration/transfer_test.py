@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import unittest
 
-from lab import PASSWORD, Lab, RealCtdb, Scenario, asked_for_peer, main
+from lab import PASSWORD, Lab, RealCtdb, Scenario, TdbmeshDropIn, asked_for_peer, main
 from samba_lab import CLIENT, smbclient, start_services, stop_services
 
 
@@ -108,7 +108,12 @@ class Transfer(Scenario):
 
 @unittest.skipIf(asked_for_peer() or not os.path.exists('/usr/sbin/ctdbd'), "needs Debian's ctdbd beside tdbmesh")
 class FromRealCtdb(Scenario):
-    """The databases of a cluster of real ctdbd daemons that has been stopped, as an administrator would bring them over."""
+    """The databases of a cluster of real ctdbd daemons that has been stopped, as an administrator would bring them over: to
+    tdbmesh in the same folders."""
+
+    @classmethod
+    def make_flavour(cls):
+        return TdbmeshDropIn()
 
     @classmethod
     def setUpClass(cls):
@@ -167,8 +172,12 @@ class FromRealCtdb(Scenario):
         for name in ('passdb.tdb', 'secrets.tdb', 'registry.tdb', 'idmap2.tdb'):
             self.assertIn(name, self.names)
         self.empty()
+        # as the README says, and where it says they are
+        here = self.nodes[1].path('/var/lib/ctdb/persistent.ctdb')
+        os.mkdir(here)
         for name in self.names:
-            self.nodes[1].run(['dbtool', 'import', '/srv/%s.0' % name])
+            shutil.copy(os.path.join(self.files, name + '.0'), here)
+        self.nodes[1].run('set -e; for file in /var/lib/ctdb/persistent.ctdb/*.tdb.0; do dbtool import $file; done')
         self.assert_all_is_there(self.lab)
         self.assert_identical_databases()
 

@@ -4,6 +4,7 @@
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdio>
@@ -34,6 +35,18 @@ Said run(const char* command) {
   const int status = ::pclose(pipe);
   said.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   return said;
+}
+
+// With our shim, unless the caller preloads something.
+Said run_with_shim(const std::string& command) {
+  return run(("LD_PRELOAD=${LD_PRELOAD:-libtdbmesh-tdb.so} " + command + " </dev/null").c_str());
+}
+
+std::vector<std::string> lines(const std::string& text) {
+  std::vector<std::string> found;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) found.push_back(line);
+  return found;
 }
 
 std::string resolved(const std::string& path) {
@@ -101,14 +114,29 @@ SambaFacts collect(const Options& options) {
   if (version.status == 0 && version.text.starts_with("Version ")) {
     facts.smbd_version = version.text.substr(8, version.text.find('\n') - 8);
   }
-  // Settings may be in the registry, which is one of our databases: testparm needs the shim as Samba does.
-  const Said conf = run("LD_PRELOAD=${LD_PRELOAD:-libtdbmesh-tdb.so} testparm -sv 2>/dev/null </dev/null");
+  facts.shim_found = run_with_shim("/bin/true 2>&1").text.empty();
+  // Settings may be in the registry, which is one of our databases: these need the shim as Samba does.
+  const Said conf = run_with_shim("testparm -sv 2>/dev/null");
   facts.global = parse_global(conf.text);
+  const std::vector<std::string> complaints = lines(run_with_shim("testparm -s 2>&1 >/dev/null").text);
   if (conf.status != 0 || facts.global.empty()) {
-    const Said why = run("testparm -s 2>&1 >/dev/null </dev/null | tail -n 1");
-    facts.configuration_error = conf.status == 127 ? "testparm is not installed" : why.text.substr(0, why.text.find('\n'));
-    if (facts.configuration_error.empty()) facts.configuration_error = fmt::format("testparm ended with {}", conf.status);
+    facts.configuration_error = conf.status == 127  ? "testparm is not installed"
+                                : complaints.empty() ? fmt::format("testparm ended with {}", conf.status)
+                                                     : complaints.back();
+    const char* elsewhere = std::getenv("SMB_CONF_PATH");
+    facts.global = parse_global(content(elsewhere == nullptr ? "/etc/samba/smb.conf" : elsewhere));
   }
+  for (const std::string& line : complaints) {
+    if (line.starts_with("Unknown parameter") || line.starts_with("ERROR")) {
+      facts.configuration_complaints.push_back(line);
+    }
+  }
+  if (facts.daemon_answers) {
+    facts.sid_owners = sid_owners(run_with_shim("dbwrap_tool --persistent secrets.tdb listkeys 2>/dev/null").text);
+  }
+  std::array<char, 256> host{};
+  if (::gethostname(host.data(), host.size() - 1) == 0) facts.host_name = host.data();
+  facts.host_name = facts.host_name.substr(0, facts.host_name.find('.'));
   std::string wanted = facts.global["ctdbd socket"];
   if (wanted.empty()) wanted = "/run/ctdb/ctdbd.socket";
   struct stat about {};

@@ -48,10 +48,17 @@ class Check {
     check_version();
     if (facts_.configuration_error.empty()) {
       check_clustering();
+      check_name();
       check_idmap();
       check_passdb();
       check_folders();
-    } else {
+      for (const std::string& complaint : facts_.configuration_complaints) {
+        add(Level::Warning, "smb.conf", complaint, "mend it; testparm says more");
+      }
+    } else if (!samba_finds_us() && !facts_.global.empty()) {
+      // What is in the registry cannot be read without the cluster; smb.conf itself says why.
+      check_clustering();
+    } else if (facts_.shim_found) {
       add(Level::Error, "smb.conf", "cannot be read: " + facts_.configuration_error, "run testparm and mend what it says");
     }
     check_processes();
@@ -65,6 +72,10 @@ class Check {
   [[nodiscard]] std::string value(const std::string& name) const {
     const auto at = facts_.global.find(name);
     return at == facts_.global.end() ? std::string() : at->second;
+  }
+
+  [[nodiscard]] bool samba_finds_us() const {
+    return facts_.daemon_answers && facts_.samba_socket_there && facts_.samba_socket == facts_.daemon_socket;
   }
 
   void check_daemon() {
@@ -83,6 +94,9 @@ class Check {
   void check_clustering() {
     if (is_yes(value("clustering"))) {
       add(Level::Good, "smb.conf", "clustering = yes");
+    } else if (lower(value("config backend")) == "registry") {
+      add(Level::Error, "smb.conf", "`config backend = registry` makes Samba forget `clustering` and open a registry of its own",
+          "put `clustering = yes`, `ctdbd socket` and `include = registry` into [global] of smb.conf in its place, on every node");
     } else {
       add(Level::Error, "smb.conf", "clustering is off: this Samba has databases of its own",
           "set `clustering = yes` in [global] on every node and restart Samba");
@@ -92,13 +106,33 @@ class Check {
       add(Level::Error, "smb.conf", fmt::format("ctdbd socket: there is no socket at {}", socket.empty() ? "CTDB's place" : socket),
           "set `ctdbd socket = /run/tdbmesh/ctdbd.socket` in [global] on every node (or where tdbmeshd has its runtime "
           "folder), and start tdbmesh before Samba");
-    } else if (!facts_.daemon_socket.empty() && facts_.samba_socket != facts_.daemon_socket) {
+    } else if (facts_.daemon_answers && !samba_finds_us()) {
       add(Level::Error, "smb.conf",
           fmt::format("ctdbd socket is {}, but tdbmeshd listens at {}", facts_.samba_socket, facts_.daemon_socket),
           "set `ctdbd socket = " + facts_.daemon_socket + "` in [global] on every node");
     } else {
       add(Level::Good, "smb.conf", "ctdbd socket = " + socket);
     }
+  }
+
+  // All nodes are one server to their clients: one name, one SID.
+  void check_name() {
+    const std::string name = value("netbios name");
+    if (name.empty()) return;
+    if (lower(name) == lower(facts_.host_name).substr(0, 15)) {
+      add(Level::Warning, "name", fmt::format("netbios name = {} is the name of this host; the other nodes will have other names", name),
+          "set one `netbios name` for the whole cluster in [global] on every node, and restart Samba");
+    } else {
+      add(Level::Good, "name", "netbios name = " + name);
+    }
+    std::string others;
+    for (const std::string& owner : facts_.sid_owners) {
+      if (lower(owner) != lower(name) && lower(owner) != lower(value("workgroup"))) others += (others.empty() ? "" : ", ") + owner;
+    }
+    if (others.empty()) return;
+    add(Level::Error, "name", fmt::format("secrets.tdb has SIDs of other servers too ({}): a node has or had another netbios name", others),
+        fmt::format("set `netbios name = {}` on every node and restart Samba, then `tdbmesh pdelete secrets.tdb "
+                    "SECRETS/SID/NAME` for each that is left over", name));
   }
 
   void check_idmap() {
@@ -132,6 +166,10 @@ class Check {
   }
 
   void check_processes() {
+    if (!facts_.shim_found) {
+      add(Level::Error, "shim", fmt::format("the loader does not find {}", kShimName),
+          "install tdbmesh with `cmake --install build/release --prefix /usr`, then run ldconfig");
+    }
     int good = 0;
     bool smbd = false;
     std::map<std::pair<SambaProcess::Shim, std::string>, std::string> kinds;  // how and who -> pids
@@ -186,6 +224,17 @@ std::map<std::string, std::string> parse_global(const std::string& testparm_outp
     if (global && equals != std::string::npos) values[name_of(text.substr(0, equals))] = trimmed(text.substr(equals + 1));
   }
   return values;
+}
+
+std::vector<std::string> sid_owners(const std::string& keys) {
+  constexpr std::string_view kPrefix = "SECRETS/SID/";
+  std::vector<std::string> owners;
+  std::istringstream in(keys);
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with(kPrefix)) owners.push_back(line.substr(kPrefix.size()));
+  }
+  std::sort(owners.begin(), owners.end());
+  return owners;
 }
 
 SambaProcess::Shim shim_in_maps(const std::string& maps) {

@@ -19,10 +19,16 @@ struct SambaFacts {
   std::string daemon_socket;        // where ours listens, with links resolved
   std::string smbd_version;         // "4.17.12-Debian"; empty: smbd is not installed
   std::string configuration_error;  // why smb.conf could not be read; empty: it was
-  std::map<std::string, std::string> global;  // of smb.conf, with defaults; names in lower case without blanks around
+  std::vector<std::string> configuration_complaints;  // what testparm says of it all the same
+  // [global] of smb.conf, with defaults; of the file alone if it could not be read as a whole. Names in lower case without
+  // blanks around.
+  std::map<std::string, std::string> global;
   std::string samba_socket;         // what its `ctdbd socket` leads to, with links resolved
   bool samba_socket_there = false;
   std::map<std::string, std::string> shared_folders;  // "private dir" -> kind of cluster file system, where it is on one
+  std::string host_name;                // without its domain
+  std::vector<std::string> sid_owners;  // names that secrets.tdb, which all nodes share, has a SID of
+  bool shim_found = true;               // the loader finds it where LD_PRELOAD names it without a folder
   std::vector<SambaProcess> processes;
 };
 
@@ -37,6 +43,8 @@ struct Finding {
 
 // The [global] section of what `testparm -sv` prints.
 [[nodiscard]] std::map<std::string, std::string> parse_global(const std::string& testparm_output);
+// The names NAME of the records SECRETS/SID/NAME in what `dbwrap_tool secrets.tdb listkeys` prints.
+[[nodiscard]] std::vector<std::string> sid_owners(const std::string& keys);
 // From /proc/PID/maps.
 [[nodiscard]] SambaProcess::Shim shim_in_maps(const std::string& maps);
 // Is this the name of a process of Samba that uses databases?

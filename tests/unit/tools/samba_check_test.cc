@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace tdbmesh::ctl {
 namespace {
 
@@ -63,6 +65,59 @@ TEST(SambaCheck, FindsASmbConfThatIsNotForAClusterOrForAnotherDaemon) {
   facts = good();
   facts.configuration_error = "no such file";
   EXPECT_EQ(wrong(facts), Subjects{"smb.conf"});
+}
+
+TEST(SambaCheck, SaysThatTheRegistryAloneTakesSambaOutOfTheCluster) {
+  SambaFacts facts = good();
+  facts.global["clustering"] = "No";
+  facts.global["config backend"] = "registry";
+  const auto findings = check_samba(facts);
+  EXPECT_TRUE(std::any_of(findings.begin(), findings.end(), [](const Finding& f) {
+    return f.level == Level::Error && f.remedy.find("include = registry") != std::string::npos;
+  }));
+}
+
+TEST(SambaCheck, SaysWhySmbConfCannotBeReadWhereTheClusterIsNotFound) {
+  SambaFacts facts = good();
+  facts.configuration_error = "Error loading services.";
+  EXPECT_EQ(wrong(facts), Subjects{"smb.conf"});
+  facts.samba_socket_there = false;
+  facts.samba_socket = "/run/nowhere";
+  facts.global["ctdbd socket"] = "/run/nowhere";
+  const auto findings = check_samba(facts);
+  EXPECT_EQ(wrong(facts), Subjects{"smb.conf"});
+  EXPECT_TRUE(std::any_of(findings.begin(), findings.end(), [](const Finding& f) {
+    return f.text.find("no socket at /run/nowhere") != std::string::npos;
+  }));
+}
+
+TEST(SambaCheck, FindsNodesThatHaveNamesOfTheirOwn) {
+  SambaFacts facts = good();
+  facts.global["netbios name"] = "LAB";
+  facts.global["workgroup"] = "OFFICE";
+  facts.host_name = "node1";
+  facts.sid_owners = {"LAB", "OFFICE"};
+  EXPECT_EQ(wrong(facts), Subjects{});
+  facts.sid_owners = {"LAB", "NODE1", "OFFICE"};
+  EXPECT_EQ(wrong(facts), Subjects{"name"}) << "a node calls itself NODE1, or did";
+  facts.sid_owners = {"LAB"};
+  facts.host_name = "lab";
+  EXPECT_EQ(wrong(facts), Subjects{"name"});
+  facts.global["netbios name"] = "A-LONG-NAME-OF-";
+  facts.host_name = "a-long-name-of-a-host";
+  facts.sid_owners.clear();
+  EXPECT_EQ(wrong(facts), Subjects{"name"}) << "cut to what NetBIOS takes";
+}
+
+TEST(SambaCheck, ReadsTheOwnersOfSidsFromTheKeysOfSecrets) {
+  EXPECT_EQ(sid_owners("SECRETS/SID/LAB\nSECRETS/MACHINE_PASSWORD/X\nSECRETS/SID/A B\n"), (std::vector<std::string>{"A B", "LAB"}));
+}
+
+TEST(SambaCheck, PassesOnWhatTestparmComplainsOfAndThatTheShimIsNotInstalled) {
+  SambaFacts facts = good();
+  facts.configuration_complaints = {"Unknown parameter encountered: \"clusterign\""};
+  facts.shim_found = false;
+  EXPECT_EQ(wrong(facts), (Subjects{"smb.conf", "shim"}));
 }
 
 TEST(SambaCheck, FindsIdsAndAccountsThatEachNodeHasForItself) {
