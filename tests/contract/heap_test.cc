@@ -71,7 +71,7 @@ class Heap : public testing::Test {
     const auto sound = db.check();
     EXPECT_TRUE(sound) << sound.error().context;
   }
-  TempDir dir{fs::exists("/dev/shm") ? "/dev/shm" : "/tmp"};
+  TempDir dir{in_memory()};
   std::string path = dir / "heap.tdb.0";
 };
 

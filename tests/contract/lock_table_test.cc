@@ -44,7 +44,7 @@ void put_contents(const std::string& path, const std::string& bytes) { std::ofst
 class AnchorFile : public testing::Test {
  protected:
   void SetUp() override { ASSERT_TRUE(Anchor::create(path, settings(dir))); }
-  TempDir dir;
+  TempDir dir{in_memory()};
   std::string path = dir / "locking.tdb.2";
 };
 
@@ -259,7 +259,7 @@ TEST_F(Chains, RetiredAnchorGivesNoLocks) {
 class Gate : public testing::Test {
  protected:
   static constexpr std::uint64_t kSecond = 1'000'000'000;
-  TempDir dir;
+  TempDir dir{in_memory()};
   std::string path = dir / "gate";
 };
 

@@ -18,17 +18,6 @@ namespace tdbmesh::shim_test {
 
 namespace fs = std::filesystem;
 
-TemporaryDirectory::TemporaryDirectory() {
-  // The databases' own place: memory, if there is some.
-  std::string pattern = (fs::exists("/dev/shm") ? "/dev/shm" : "/tmp") + std::string("/shim-test-XXXXXX");
-  path_ = mkdtemp(pattern.data());
-}
-
-TemporaryDirectory::~TemporaryDirectory() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
 Program::Program(std::vector<std::string> command, Shim shim, const std::string& errors) {
   signal(SIGPIPE, SIG_IGN);
   int to[2], from[2];

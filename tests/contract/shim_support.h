@@ -8,19 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/temp_dir.h"
+
 namespace tdbmesh::shim_test {
 
-// Removed with everything in it.
-class TemporaryDirectory {
+// The databases' own place: memory, if there is some.
+class TemporaryDirectory : public TempDir {
  public:
-  TemporaryDirectory();
-  ~TemporaryDirectory();
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
+  TemporaryDirectory() : TempDir(in_memory()) {}
 };
 
 enum class Shim { Without, With };

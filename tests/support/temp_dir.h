@@ -1,18 +1,27 @@
 #pragma once
-// A directory for one test, removed with everything in it at the end.
+// A directory for one test, removed with everything in it at the end. $TMPDIR says where, as for every program.
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <linux/magic.h>
 #include <stdlib.h>
+#include <sys/vfs.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 
 namespace tdbmesh {
 
+// For tests that write much and do not care what a power failure would leave: $TMPDIR if it is set, else memory if there
+// is some.
+[[nodiscard]] inline std::string in_memory() {
+  if (std::getenv("TMPDIR") == nullptr && std::filesystem::exists("/dev/shm")) return "/dev/shm";
+  return std::filesystem::temp_directory_path().string();
+}
+
 class TempDir {
  public:
-  // `under`: e.g. "/dev/shm" for data that belongs on a tmpfs.
   explicit TempDir(const std::string& under = std::filesystem::temp_directory_path().string()) {
     std::string pattern = under + "/tdbmesh-test-XXXXXX";
     if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a directory in " + under);
@@ -25,6 +34,10 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
   [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] bool is_in_memory() const {
+    struct statfs there {};
+    return ::statfs(path_.c_str(), &there) == 0 && there.f_type == TMPFS_MAGIC;
+  }
   [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
  private:

@@ -1,27 +1,22 @@
 // The state file and the cluster lock's helper, with real files and processes in a directory of their own.
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <condition_variable>
-#include <filesystem>
 #include <fstream>
 #include <mutex>
 
 #include "recovery/cluster_lock_keeper.h"
 #include "recovery/state_file.h"
+#include "tests/support/temp_dir.h"
 
 namespace tdbmesh::recovery {
 namespace {
 
 class Directory : public testing::Test {
  protected:
-  Directory() {
-    std::string name = testing::TempDir() + "tdbmesh-recovery-XXXXXX";
-    path = ::mkdtemp(name.data());
-  }
-  ~Directory() override { std::filesystem::remove_all(path); }
-  std::string path;
+  TempDir directory;
+  std::string path = directory.path();
 };
 using StateFileOnDisk = Directory;
 using ClusterLockFile = Directory;

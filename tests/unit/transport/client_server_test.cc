@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,26 +14,13 @@
 #include <map>
 
 #include "tests/support/captured_packets.h"
+#include "tests/support/temp_dir.h"
 #include "transport/ctdb_payloads.h"
 
 namespace tdbmesh {
 namespace {
 
 using testing::ElementsAre;
-
-// A directory of its own, gone at the end.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    char name[] = "/tmp/tdbmesh-test-XXXXXX";
-    path_ = mkdtemp(name);
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 // The far end of a connection, not blocking, raw bytes.
 class RawClient {
@@ -123,7 +109,7 @@ class ClientServerTest : public testing::Test {
   }
   ClientId last() const { return listener_.connected.back(); }
 
-  TemporaryDirectory directory_;
+  TempDir directory_;
   std::unique_ptr<EventLoop> loop_;
   std::string path_;
   Recorder listener_;

@@ -2,12 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
-#include <filesystem>
 #include <functional>
 #include <thread>
 
+#include "tests/support/temp_dir.h"
 #include "transport/client_server.h"
 #include "transport/ctdb_payloads.h"
 
@@ -55,20 +54,13 @@ Packet reply(const Packet& request, std::int32_t status, Bytes data = {}, std::s
 
 class CtdbClientTest : public testing::Test {
  protected:
-  CtdbClientTest() {
-    char name[] = "/tmp/tdbmesh-test-XXXXXX";
-    directory_ = mkdtemp(name);
-    path_ = directory_ + "/ctdbd.socket";
-  }
-  ~CtdbClientTest() override { std::filesystem::remove_all(directory_); }
-
   Client connected(ScriptedDaemon::Answer answer) {
     daemon_ = std::make_unique<ScriptedDaemon>(path_, std::move(answer));
     return Client::connect(path_).value();
   }
 
-  std::string directory_;
-  std::string path_;
+  TempDir directory_;
+  std::string path_ = directory_ / "ctdbd.socket";
   std::unique_ptr<ScriptedDaemon> daemon_;
 };
 
