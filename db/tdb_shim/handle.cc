@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <mutex>
 
+#include "db/tdb_shim/daemon_client.h"
+
 namespace tdbmesh::shim {
 namespace {
 
@@ -248,8 +250,29 @@ int Handle::fail(const Error& error) {
     case Fault::StoreCorrupt: error_ = TDB_ERR_CORRUPT; break;
     default: error_ = TDB_ERR_IO; break;
   }
+  if (error.fault == Fault::Refused && (db_->anchor().retired() || emptied_under_lock())) return cut_off(error.context);
   log(TDB_DEBUG_ERROR, error.context);
   return -1;
+}
+
+int Handle::cut_off(const std::string& why) {
+  const std::string& gate = db_->anchor().settings().gate_path;
+  if (gated() && connected_to(gate.substr(0, gate.rfind('/') + 1) + "ctdbd.socket")) {
+    log(TDB_DEBUG_FATAL, why + "; this process ends");
+    ::_exit(1);
+  }
+  log(TDB_DEBUG_ERROR, why);
+  return fail(TDB_ERR_IO);
+}
+
+bool Handle::emptied_under_lock() {
+  const std::uint64_t now = db_->anchor().shared().epoch.load();
+  const auto& held = held_locks();
+  return std::any_of(held.begin(), held.end(), [&](const HeldLock& lock) {
+    if (lock.handle != this || lock.everything) return false;
+    const auto taken = db_->locks().epoch_when_taken(lock.chain);
+    return taken && *taken != now;
+  });
 }
 
 StopWaiting Handle::stop_waiting() const {
@@ -287,13 +310,11 @@ bool Handle::wait_for_gate() {
   const LocksGivenBack given_back;
   for (;;) {
     if (!daemon_alive()) {
-      error_ = TDB_ERR_IO;
-      log(TDB_DEBUG_ERROR, "no tdbmeshd runs here: nothing can be locked, stored or read from volatile databases");
+      (void)cut_off("no tdbmeshd runs here: nothing can be locked, stored or read from volatile databases");
       return false;
     }
     if (db_->anchor().retired()) {
-      error_ = TDB_ERR_IO;
-      log(TDB_DEBUG_ERROR, "the database was replaced by a new life of tdbmeshd: open it again");
+      (void)cut_off("the database was replaced by a new life of tdbmeshd: open it again");
       return false;
     }
     const StopWaiting stop = stop_waiting();

@@ -133,6 +133,10 @@ class Handle {
   // True when the gate is open; false (error set) if there is nobody to open it, or a signal ended the wait.
   [[nodiscard]] bool wait_for_gate();
   [[nodiscard]] bool needs_gate(Access access) const;
+  // This handle's part in the cluster is over: TDB_ERR_IO. A client of the daemon ends here, as Samba itself does when it
+  // loses its daemon: if it went on with an error it would tell that to its own clients first.
+  int cut_off(const std::string& why);
+  [[nodiscard]] bool emptied_under_lock();
 
   [[nodiscard]] bool no_locks() const { return (flags_ & TDB_NOLOCK) != 0; }
   [[nodiscard]] bool holds_locks();

@@ -124,8 +124,7 @@ int Handle::with_chain(BytesView key, int (*write)(void*), void* argument) {
     if (transaction_.depth == 0 && !wait_for_gate()) return -1;
     const HeldLock* held = everything != nullptr ? find_everything(*this) : find_chain(*this, chain);
     if (held != nullptr && held->lost) {
-      log(TDB_DEBUG_ERROR, "a lock was lost while this node was cut off: the record changed, nothing is stored");
-      return fail(TDB_ERR_IO);
+      return cut_off("a lock was lost while this node was cut off: the record changed, nothing is stored");
     }
     return write(argument);
   }

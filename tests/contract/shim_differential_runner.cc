@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <tdb.h>
 #include <unistd.h>
@@ -214,6 +215,15 @@ int check_step(TDB_DATA key, TDB_DATA, void* private_data) {
 
 using Words = std::vector<std::string>;
 std::string run(const std::string& line);
+
+// As a client of a daemon: a connection to a unix socket that stays.
+std::string connect_to(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  return std::to_string(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
+}
 
 std::string open_database(const Words& w) {  // open H PATH TDBFLAGS OPENFLAGS [HASHSIZE]
   static const tdb_logging_context log{quiet_log, nullptr};
@@ -576,6 +586,7 @@ std::string run(const std::string& line) {
   static const std::vector<std::string> processes = {"spawn", "fork", "wait", "blocked", "kill", "alarm"};
   if (std::find(processes.begin(), processes.end(), w[0]) != processes.end()) return process_command(w);
   if (w[0] == "open") return open_database(w);
+  if (w[0] == "connect") return connect_to(w.at(1));
   if (w[0] == "seteuid") return std::to_string(seteuid(static_cast<uid_t>(std::stoul(w.at(1)))));
   if (w[0] == "random") return random_script(w);
   if (w[0] == "reopenall") return std::to_string(tdb_reopen_all(std::stoi(w.at(1))));

@@ -2,13 +2,17 @@
 // makes no sense; and what programs without it meet on our paths.
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/contract/shim_support.h"
@@ -338,6 +342,48 @@ TEST(ShimAtTheGate, WithoutADaemonEverythingFailsInsteadOfHanging) {
   EXPECT_EQ(session("store p key other"), "-1 error 2 (IO Error)");
   EXPECT_EQ(session("fetch p key"), "\"value\"");
   EXPECT_EQ(waiting("lockall h"), "-1 error 2 (IO Error)");
+}
+
+// Listens where a daemon that has its gate in `directory` listens, as long as it lives.
+class Listener {
+ public:
+  explicit Listener(const std::string& directory) : path_(directory + "/ctdbd.socket") {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    EXPECT_EQ(::bind(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(::listen(fd_, 5), 0);
+  }
+  ~Listener() { stop(); }
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+  void stop() { ::close(std::exchange(fd_, -1)); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  int fd_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+};
+
+TEST(ShimAtTheGate, AClientOfTheDaemonEndsWithItInsteadOfTellingOfErrors) {
+  const TemporaryDirectory directory;
+  Daemon daemon(directory.path(), {"test.tdb:volatile"});
+  Listener listener(directory.path());
+  Session client(daemon.path());
+  Session other(daemon.path());
+  ASSERT_EQ(client(kOpen), "ok");
+  ASSERT_EQ(other(kOpen), "ok");
+  ASSERT_EQ(client("connect " + listener.path()), "0");
+  ASSERT_EQ(client("store h key value"), "0");
+  ASSERT_EQ(daemon->ask("open 200"), "done");
+  daemon->kill_now();
+  listener.stop();
+  std::string answer;
+  while ((answer = client("fetch h key")) == "\"value\"") usleep(10'000);
+  EXPECT_EQ(answer, "") << "it has not said anything wrong";
+  const int status = client.status();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << status;
+  EXPECT_EQ(other("fetch h key"), "-1 error 2 (IO Error)");
 }
 
 TEST(ShimAtTheGate, IsFoundByAProgramThatGaveUpItsRightsAfterOpening) {
