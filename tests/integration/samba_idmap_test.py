@@ -18,7 +18,7 @@ case "$1 $2" in
 *) echo "ERR:not mine" ;;
 esac
 '''
-FOREIGN = range(1, 1 + int(os.environ.get('TDBMESH_SIDS', '300')))
+FOREIGN = range(1, 1 + int(os.environ.get('TDBMESH_SIDS', '1000')))
 
 
 def foreign_sid(number):
