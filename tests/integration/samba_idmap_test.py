@@ -3,6 +3,7 @@
 handed out twice."""
 import os
 import re
+from functools import partial
 
 from lab import main
 from samba_lab import SambaScenario, start_services
@@ -152,6 +153,25 @@ class Idmap(SambaScenario):
         third.samba(['net', 'idmap', 'delete', 'mapping', '-f', '--db=idmap2.tdb', 'UID 1900001'])
         for node in self.nodes:
             self.assertEqual(has(node, 'UID 1900001', 'S-1-5-21-9-9-9-1'), [False, False])
+
+    def autorid(self, node, *command):
+        return node.samba(['net', 'idmap', *command, '--db=autorid.tdb']).stdout
+
+    def test_net_idmap_sets_gets_and_deletes_ranges_of_autorid(self):
+        first, second, third = (partial(self.autorid, node) for node in self.nodes)
+        domain = 'S-1-5-21-8-8-8'
+        first('set', 'config', 'minvalue:1000000 rangesize:100000 maxranges:10')
+        self.assertIn('rangesize:100000', second('get', 'config'))
+        second('set', 'range', '1', domain)
+        third('set', 'range', '2', domain, '1')
+        for net in (first, second, third):
+            self.assertIn('RANGE 1: %s (low id: 1100000)' % domain, net('get', 'range', domain))
+            self.assertIn('RANGE 2: %s#1' % domain, net('get', 'ranges', domain))
+        first('delete', 'range', '-f', domain, '0')
+        self.assertNotIn('RANGE 1', second('get', 'ranges', domain))
+        third('delete', 'ranges', '-f', domain)
+        for net in (first, second, third):
+            self.assertNotIn('RANGE', net('get', 'ranges', domain))
 
 
 if __name__ == '__main__':
