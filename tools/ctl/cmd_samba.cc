@@ -131,7 +131,8 @@ SambaFacts collect(const Options& options) {
       facts.configuration_complaints.push_back(line);
     }
   }
-  if (facts.daemon_answers) {
+  // Outside the cluster this would make a database of its own.
+  if (facts.daemon_answers && facts.global["clustering"] == "Yes") {
     facts.sid_owners = sid_owners(run_with_shim("dbwrap_tool --persistent secrets.tdb listkeys 2>/dev/null").text);
   }
   std::array<char, 256> host{};
