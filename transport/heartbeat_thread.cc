@@ -36,7 +36,7 @@ constexpr int kMostWaiting = 64;           // heartbeats per peer not read yet
 constexpr int kMostQueued = 4;             // older heartbeats are worth nothing
 constexpr std::size_t kMostBytes = 64 * 1024;
 constexpr int kMostPerPass = 1024;         // packets handled before the own beat is looked at again
-constexpr Duration kReconnectAfter = std::chrono::seconds(1);
+constexpr Duration kLeastReconnect = std::chrono::seconds(1);
 
 // The loop holds the mutex at a lower priority: inheritance keeps others from getting in between.
 class PriorityMutex {
@@ -123,6 +123,11 @@ class HeartbeatThread::Impl {
   void become_urgent();
   void apply_peers(const std::vector<PeerAddress>& peers);
   void connect(Peer& peer, Instant now);
+  // What brought nothing for so long is connected anew. Not while the peer may still be a member: it may only stand still,
+  // and what waits in its connection, or the first answer after it went on, would be lost with that.
+  [[nodiscard]] Duration reconnect_after() const {
+    return std::max(kLeastReconnect, options_.timing.silence + options_.timing.heartbeat);
+  }
   void send(const std::vector<OutgoingHeartbeat>& out);
   // One packet; false if none waits.
   bool receive(Bytes& packet, Pnn& from);
@@ -298,8 +303,13 @@ void HeartbeatThread::Impl::run() {
   Instant next_tick = boot_time_now();
   Instant next_loss = kNever;
   bool gate_open = false;
+  Instant awake = next_tick;
   while (!stopping_) {
     bool news = false;
+    const Instant slept_from = std::exchange(awake, boot_time_now());
+    if (awake - slept_from > options_.timing.silence / 2) {  // this process stood still: nobody was quiet for that
+      for (auto& [pnn, peer] : peers_) peer.quiet_since = awake;
+    }
     bool drained = false;
     std::vector<PeerAddress> fresh_peers;
     bool peers_changed = false;
@@ -346,7 +356,7 @@ void HeartbeatThread::Impl::run() {
     if (news) signal_fd(wake_fd_);
 
     for (auto& [pnn, peer] : peers_) {
-      if (now - peer.quiet_since > kReconnectAfter) connect(peer, now);
+      if (now - peer.quiet_since > reconnect_after()) connect(peer, now);
     }
     if (!drained) continue;
 

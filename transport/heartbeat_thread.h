@@ -4,7 +4,8 @@
 //
 // Own ZeroMQ context, sockets and connections at the node port + 1, with the same key and the same guard as
 // the mesh. Heartbeats are never queued while there is no connection, and a connection that has been silent
-// for a second is made anew, so that TCP's growing pauses never delay the return of a peer.
+// for a second, and for longer than a member may be, is made anew, so that TCP's growing pauses never delay the return
+// of a peer.
 //
 // Threads: SCHED_FIFO 10; if that is not allowed nice -20; if that is not either, as it is. scheduling()
 // says which, for the log. Memory is locked as far as allowed. The core is guarded by one mutex; both sides
