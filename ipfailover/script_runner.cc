@@ -45,6 +45,7 @@ struct ScriptRunner::Child {
   std::string output;
   std::string log_prefix;
   std::size_t logged = 0;
+  bool quiet = false;
   EventLoop::Timer limit;
   std::function<void(int, std::string)> ended;
 };
@@ -235,10 +236,10 @@ void ScriptRunner::time_is_up() {
 }
 
 void ScriptRunner::program(const std::string& path, const std::vector<std::string>& arguments, Duration limit,
-                           std::function<void(std::int32_t result, const std::string& output)> done) {
+                           Output output, std::function<void(std::int32_t result, const std::string& output)> done) {
   const auto late = std::make_shared<bool>(false);
-  auto child = spawn(path, arguments, [done, late](int status, const std::string& output) {
-    done(*late ? -ETIMEDOUT : result_of(status), output);
+  auto child = spawn(path, arguments, [done, late](int status, const std::string& said) {
+    done(*late ? -ETIMEDOUT : result_of(status), said);
   });
   if (!child) {
     loop_.post([done, reason = errno, text = child.error().context] { done(-reason, text); });
@@ -246,6 +247,7 @@ void ScriptRunner::program(const std::string& path, const std::vector<std::strin
   }
   Child* raw = child->get();
   raw->log_prefix = path.substr(path.rfind('/') + 1);
+  raw->quiet = output == Output::Quiet;
   raw->limit = loop_.after(limit, [this, raw, late, path] {
     *late = true;
     settings_.complain(fmt::format("{} did not end in time and is killed. It was doing:\n{}", path, describe_tree(raw->pid)));
@@ -331,6 +333,7 @@ void ScriptRunner::read_output(Child& child) {
     }
     const std::size_t room = kMostOutput - std::min(kMostOutput, child.output.size());
     child.output.append(buffer, std::min(room, static_cast<std::size_t>(got)));
+    if (child.quiet) continue;
     for (auto end = child.output.find('\n', child.logged); end != std::string::npos;
          end = child.output.find('\n', child.logged)) {
       settings_.log(fmt::format("{}: {}", child.log_prefix, child.output.substr(child.logged, end - child.logged)));
@@ -344,7 +347,7 @@ void ScriptRunner::child_ended(Child& child) {
   int status = 0;
   if (::waitpid(child.pid, &status, WNOHANG) == 0) return;
   read_output(child);
-  if (child.logged < child.output.size()) {
+  if (child.logged < child.output.size() && !child.quiet) {
     settings_.log(fmt::format("{}: {}", child.log_prefix, child.output.substr(child.logged)));
   }
   loop_.remove(child.pidfd);

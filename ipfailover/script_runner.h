@@ -68,8 +68,10 @@ class ScriptRunner {
   // `done` is called once, never from inside run(). `all`: go on after a failure.
   void run(const std::string& component, const std::string& event, std::vector<std::string> arguments, Duration limit,
            bool all, Done done);
-  // Runs one program beside the events, in the same environment. `done` gets its result as above, once.
-  void program(const std::string& path, const std::vector<std::string>& arguments, Duration limit,
+  // Runs one program beside the events, in the same environment. `done` gets its result as above, once. Quiet: what it
+  // prints is for `done` alone and not for the log.
+  enum class Output { Logged, Quiet };
+  void program(const std::string& path, const std::vector<std::string>& arguments, Duration limit, Output output,
                std::function<void(std::int32_t result, const std::string& output)> done);
 
   // How the last run went; null if there was none.

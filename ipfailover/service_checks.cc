@@ -86,7 +86,7 @@ void ServiceChecks::begin(Probe& probe) {
   probe.answer.clear();
   const ServiceCheck& check = probe.check;
   if (check.kind == ServiceCheck::Kind::Exec) {
-    runner_.program(check.path, check.arguments, check.limit,
+    runner_.program(check.path, check.arguments, check.limit, ScriptRunner::Output::Quiet,  // a change is told with the reason
                     [this, &probe, alive = std::weak_ptr<int>(alive_)](std::int32_t result, const std::string& output) {
                       if (alive.expired()) return;
                       if (result == 0) return end(probe, true, {});

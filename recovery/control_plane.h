@@ -206,7 +206,7 @@ class ControlPlane {
   [[nodiscard]] std::uint32_t capabilities_of(Pnn pnn) const;
   // Why this node, or the cluster, does not serve fully; one line each, nothing when all is well.
   [[nodiscard]] std::vector<std::string> status_reasons(Instant now) const;
-  // The cluster lock as this node sees it, for people: "held by this node", "not held by this node", "waited for since
+  // The cluster lock as this node sees it, for people: "held by this node", "not held by this node", "awaited for
   // 3.2 s: WHY"; empty if none is configured.
   [[nodiscard]] std::string lock_state(Instant now) const;
   // Newest state, for tests and the simulator's checkers.

@@ -99,7 +99,7 @@ void ControlPlane::Impl::watch_lock() {
   if (why == lock_told_) return;
   lock_told_ = std::move(why);
   log(LogLine::Level::Warning,
-      fmt::format("waiting for {} since {}: {}; it is free when the file system gives a dead node up, and until then "
+      fmt::format("waiting for {} for {} now: {}; it is free when the file system gives a dead node up, and until then "
                   "nothing is served here",
                   lock_name(), seconds_text(now_ - lock_waits_since_), lock_told_));
 }
@@ -110,7 +110,7 @@ std::string ControlPlane::Impl::lock_state(Instant now) const {
   if (vote ? lock_.held && lock_.lease_until > now : lock_.held) return "held by this node";
   if (!lock_wanted_) return "not held by this node";
   if (!vote) return "not held by this node: " + lock_trouble();
-  return fmt::format("waited for since {}: {}",
+  return fmt::format("awaited for {}: {}",
                      seconds_text(lock_waits_since_ == kNever ? Duration(0) : now - lock_waits_since_), lock_trouble());
 }
 

@@ -333,7 +333,8 @@ Result<void> Daemon::Impl::begin_events() {
 
 // One after the other: a script that heard "healthy" last must have been told so last.
 void Daemon::Impl::notify_next() {
-  runner_->program(setup_.notify_script, {notifications_.front()}, kNotifyLimit, [this](std::int32_t result, const std::string&) {
+  runner_->program(setup_.notify_script, {notifications_.front()}, kNotifyLimit, ScriptRunner::Output::Logged,
+                   [this](std::int32_t result, const std::string&) {
     if (result != 0) {
       log(LogLevel::Warning, fmt::format("{} {} failed: {}", setup_.notify_script, notifications_.front(), result));
     }

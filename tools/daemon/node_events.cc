@@ -115,8 +115,10 @@ void Node::note_flags() {
     const NodeFlags now = pnn == self() ? control_.own_flags() : control_.flags_of(pnn);
     const auto [at, first] = flags_noted_.try_emplace(pnn, now);
     if (first || at->second == now) continue;
-    const NodeFlags gone = at->second & ~now;
-    const NodeFlags came = now & ~at->second;
+    // Of its own health this node has told already, and why.
+    const NodeFlags told = pnn == self() ? kFlagUnhealthy : 0;
+    const NodeFlags gone = at->second & ~now & ~told;
+    const NodeFlags came = now & ~at->second & ~told;
     at->second = now;
     std::string text;
     const auto name = [&](NodeFlags flag, const char* word) {
