@@ -53,12 +53,13 @@ install_packages() {
     return $status
 }
 
-# build_release JOBS: build/release/bin, build/release/lib. ccache speeds it up where it is installed.
+# build_release JOBS [TARGET]: build/release/bin, build/release/lib, and all tests unless TARGET is `programs`. ccache
+# speeds it up where it is installed.
 build_release() {
     local launcher=()
     if command -v ccache >/dev/null; then
         launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
         export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true   # a second checkout may use what the first compiled
     fi
-    cmake --preset release "${launcher[@]}" && cmake --build --preset release -j "$1"
+    cmake --preset release "${launcher[@]}" && cmake --build --preset release -j "$1" --target "${2-all}"
 }
