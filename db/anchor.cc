@@ -115,6 +115,7 @@ Result<void> lay_out(void* map, const AnchorSettings& settings) {
   auto* shared = new (static_cast<char*>(map) + kSharedOffset) AnchorShared{};
   shared->epoch = settings.epoch;
   shared->map_size = settings.map_size;
+  shared->heap_contents = 1;
   shared->seqnum = settings.seqnum;
   init_shared_mutex(shared->all_mutex);
   init_shared_mutex(shared->writer_mutex);
@@ -193,8 +194,13 @@ Result<std::unique_ptr<Anchor>> Anchor::open(const std::string& path, ForBoot bo
   }
   struct stat st {};
   if (::fstat(anchor->fd_, &st) != 0) return system_failure("cannot stat " + path);
-  AnchorHead head{};
-  const ssize_t got = S_ISREG(st.st_mode) ? ::pread(anchor->fd_, &head, sizeof(head), 0) : 0;
+  anchor->device_ = st.st_dev;
+  anchor->inode_ = st.st_ino;
+  // Read, not looked at through the map: many a process opens twenty databases and uses three.
+  alignas(AnchorShared) char first[kSharedOffset + sizeof(AnchorShared)] = {};
+  const ssize_t got = S_ISREG(st.st_mode) ? ::pread(anchor->fd_, first, sizeof(first), 0) : 0;
+  const auto& head = *reinterpret_cast<const AnchorHead*>(first);
+  const auto& shared = *reinterpret_cast<const AnchorShared*>(first + kSharedOffset);
   if (got < static_cast<ssize_t>(sizeof(head.magic)) || std::memcmp(head.magic, kAnchorMagic, sizeof(head.magic)) != 0) {
     const bool tdb = got > 9 && std::memcmp(&head, "TDB file\n", 9) == 0;
     return failure(Fault::Refused, path + (tdb ? " is a TDB file, not a database of tdbmesh" : " is not a database of tdbmesh"));
@@ -203,7 +209,7 @@ Result<std::unique_ptr<Anchor>> Anchor::open(const std::string& path, ForBoot bo
     return failure(Fault::StoreCorrupt, fmt::format("{} has format {}, this program knows {}: same version everywhere?", path,
                                                     head.format, kAnchorFormat));
   }
-  if (got != static_cast<ssize_t>(sizeof(head)) || head.checksum != checksum_of(head) || !terminated(head.name) ||
+  if (got != static_cast<ssize_t>(sizeof(first)) || head.checksum != checksum_of(head) || !terminated(head.name) ||
       !terminated(head.data_dir) || !terminated(head.gate_path) || !terminated(head.boot_id) || head.kind > 2 ||
       head.chain_count == 0 || head.chain_count > kMaxChainCount || (head.chain_count & (head.chain_count - 1)) != 0 ||
       head.file_size != file_size_for(head.chain_count) || st.st_size != static_cast<off_t>(head.file_size) ||
@@ -242,9 +248,9 @@ Result<std::unique_ptr<Anchor>> Anchor::open(const std::string& path, ForBoot bo
   s.hash_seed = head.hash_seed;
   s.hash_mask = head.hash_mask;
   s.chain_count = head.chain_count;
-  s.epoch = anchor->shared_->epoch.load();
-  s.seqnum = anchor->shared_->seqnum.load();
-  s.map_size = anchor->shared_->map_size.load();
+  s.epoch = shared.epoch.load();
+  s.seqnum = shared.seqnum.load();
+  s.map_size = shared.map_size.load();
   return anchor;
 }
 
@@ -257,10 +263,8 @@ std::string Anchor::data_dir() const {
   const auto slash = settings_.data_dir.rfind('/');
   const std::string base = slash == std::string::npos ? settings_.data_dir : settings_.data_dir.substr(slash + 1);
   const std::string beside = directory_of(path_) + "/" + base;
-  for (const char* file : {"/data.mdb", "/heap"}) {
-    if (::access((beside + file).c_str(), F_OK) == 0) return beside;
-  }
-  return settings_.data_dir;
+  const char* const file = settings_.kind == DatabaseKind::Volatile ? "/heap" : "/data.mdb";
+  return ::access((beside + file).c_str(), F_OK) == 0 ? beside : settings_.data_dir;
 }
 
 }  // namespace tdbmesh

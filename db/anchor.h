@@ -17,6 +17,7 @@
 // stay usable in the child.
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <cstdint>
@@ -36,11 +37,13 @@ inline constexpr std::uint32_t kAnchorFormat = 1;
 inline constexpr std::uint32_t kDefaultChainCount = 4096;  // a power of two
 inline constexpr std::uint64_t kRetiredEpoch = ~std::uint64_t{0};
 
-// One line of the lock table: exactly one cache line.
+// One line of the lock table: exactly one cache line. It has whatever an ordinary store of a volatile record writes
+// besides the record, so that it is the only line which travels between processors that use a chain by turns.
 struct ChainEntry {
   pthread_mutex_t mutex;                   // robust, process-shared, error-checking
   std::atomic<std::uint64_t> client_uses;  // how often a client (not the daemon) took it, ever
-  std::uint64_t reserved[2];
+  std::atomic<std::uint64_t> writes;       // how often a record of the chain was written (volatile databases)
+  std::atomic<std::uint64_t> redo;         // slot of the store under way + 1 (volatile databases; record_heap.h)
 };
 static_assert(sizeof(pthread_mutex_t) <= 40 && sizeof(ChainEntry) == 64);
 
@@ -57,6 +60,9 @@ struct AnchorShared {
   pthread_mutex_t all_mutex;               // the owner of all chains
   pthread_mutex_t writer_mutex;            // taken around every LMDB write transaction (see lmdb_database.h)
   pthread_mutex_t resize_mutex;            // taken around mapping and growing the LMDB map
+  // Of a volatile database (heap_file.h). Here, where every call looks anyway: one page less to meet in a new process.
+  alignas(64) std::atomic<std::uint64_t> heap_contents;
+  std::atomic<std::uint64_t> heap_commit;
 };
 
 struct AnchorSettings {
@@ -101,6 +107,8 @@ class Anchor {
   [[nodiscard]] int fd() const { return fd_; }  // open for the life of the object, close-on-exec
   // Where the LMDB files are now: beside the anchor if they are there (a copied directory), else where created.
   [[nodiscard]] std::string data_dir() const;
+  [[nodiscard]] dev_t device() const { return device_; }
+  [[nodiscard]] ino_t inode() const { return inode_; }
   [[nodiscard]] bool from_this_boot() const { return from_this_boot_; }
 
   [[nodiscard]] AnchorShared& shared() const { return *shared_; }
@@ -116,6 +124,8 @@ class Anchor {
   AnchorSettings settings_;
   DatabaseId id_{};
   int fd_ = -1;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
   void* map_ = nullptr;
   std::size_t map_length_ = 0;
   AnchorShared* shared_ = nullptr;

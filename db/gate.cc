@@ -97,35 +97,52 @@ void GateKeeper::close() {
   file_->changes.fetch_add(1);
 }
 
+struct GateView::Mapping {
+  int fd = -1;
+  const GateFile* file = nullptr;
+  dev_t device = 0;
+  ino_t inode = 0;
+  ~Mapping() {
+    if (file != nullptr) ::munmap(const_cast<GateFile*>(file), kGateSize);
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+GateView::GateView(std::shared_ptr<const Mapping> mapping) : mapping_(std::move(mapping)), file_(mapping_->file) {}
+
 Result<std::unique_ptr<GateView>> GateView::open(const std::string& path) {
-  std::unique_ptr<GateView> gate(new GateView);
-  gate->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (gate->fd_ < 0) {
+  auto mapping = std::make_shared<Mapping>();
+  mapping->fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (mapping->fd < 0) {
     if (errno == ENOENT) return failure(Fault::NotFound, "no gate at " + path + ": tdbmeshd has not been started here");
     return system_failure("cannot open " + path);
   }
   struct stat st {};
-  if (::fstat(gate->fd_, &st) != 0) return system_failure("cannot stat " + path);
+  if (::fstat(mapping->fd, &st) != 0) return system_failure("cannot stat " + path);
   if (!S_ISREG(st.st_mode) || st.st_size < static_cast<off_t>(kGateSize)) {
     return failure(Fault::StoreCorrupt, path + " is not a gate file");
   }
-  const void* map = ::mmap(nullptr, kGateSize, PROT_READ, MAP_SHARED, gate->fd_, 0);
+  mapping->device = st.st_dev;
+  mapping->inode = st.st_ino;
+  const void* map = ::mmap(nullptr, kGateSize, PROT_READ, MAP_SHARED, mapping->fd, 0);
   if (map == MAP_FAILED) return system_failure("cannot map " + path);
-  gate->file_ = static_cast<const GateFile*>(map);
-  if (std::memcmp(gate->file_->magic, kGateMagic, sizeof(kGateMagic)) != 0 || gate->file_->format != kGateFormat) {
+  mapping->file = static_cast<const GateFile*>(map);
+  if (std::memcmp(mapping->file->magic, kGateMagic, sizeof(kGateMagic)) != 0 || mapping->file->format != kGateFormat) {
     return failure(Fault::StoreCorrupt, path + " is not a gate file of this version");
   }
-  return gate;
+  return std::unique_ptr<GateView>(new GateView(std::move(mapping)));
 }
 
-GateView::~GateView() {
-  if (file_ != nullptr) ::munmap(const_cast<GateFile*>(file_), kGateSize);
-  if (fd_ >= 0) ::close(fd_);
+std::unique_ptr<GateView> GateView::another() const { return std::unique_ptr<GateView>(new GateView(mapping_)); }
+
+bool GateView::is_at(const std::string& path) const {
+  struct stat st {};
+  return ::stat(path.c_str(), &st) == 0 && st.st_dev == mapping_->device && st.st_ino == mapping_->inode;
 }
 
 bool GateView::daemon_alive() const {
   struct flock lock = whole_file(F_WRLCK);
-  if (::fcntl(fd_, F_OFD_GETLK, &lock) != 0) return false;
+  if (::fcntl(mapping_->fd, F_OFD_GETLK, &lock) != 0) return false;
   return lock.l_type != F_UNLCK;
 }
 

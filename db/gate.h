@@ -52,12 +52,14 @@ class GateKeeper {
 };
 
 // The shim's side: read-only mapping. Stays valid over fork, and over a restart of the daemon. One
-// thread.
+// thread per view; views of one gate share the mapping.
 class GateView {
  public:
   // NotFound: no daemon ever ran here.
   [[nodiscard]] static Result<std::unique_ptr<GateView>> open(const std::string& path);
-  ~GateView();
+  [[nodiscard]] std::unique_ptr<GateView> another() const;  // a view for somebody else
+  // Is this the file that is at `path` now?
+  [[nodiscard]] bool is_at(const std::string& path) const;
   GateView(const GateView&) = delete;
   GateView& operator=(const GateView&) = delete;
 
@@ -87,11 +89,12 @@ class GateView {
   bool wait_open(std::chrono::milliseconds timeout, const std::function<bool()>& stop = {}) const;
 
  private:
-  GateView() = default;
+  struct Mapping;
+  explicit GateView(std::shared_ptr<const Mapping> mapping);
   static constexpr std::uint64_t kGlance = 1'000'000;     // ns that the last look may be old, and is taken to be ...
   static constexpr std::uint64_t kGlanceTicks = 200'000;  // ... 40 us at 5 GHz, 1 ms at 200 MHz: always fewer
-  int fd_ = -1;
-  const GateFile* file_ = nullptr;
+  std::shared_ptr<const Mapping> mapping_;
+  const GateFile* file_;
   mutable std::uint64_t looked_at_ = 0;
   mutable std::uint64_t looked_at_ticks_ = 0;
 };

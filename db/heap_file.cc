@@ -19,8 +19,9 @@ namespace tdbmesh {
 namespace {
 
 constexpr char kHeapMagic[16] = {'t', 'd', 'b', 'm', 'e', 's', 'h', ' ', 'h', 'e', 'a', 'p', '\n'};
-constexpr std::uint32_t kHeapFormat = 1;
-constexpr std::uint64_t kChainsAt = 20480;  // the head is before them
+constexpr std::uint32_t kHeapFormat = 2;
+constexpr std::uint64_t kRedoAt = 20480;  // the head is before them
+constexpr std::uint64_t kChainsAt = kRedoAt + kRedoSlots * sizeof(RedoSlot);
 constexpr std::uint64_t kSpan = std::uint64_t{64} << 30;          // of addresses; the file is as long as it needs to be
 constexpr std::uint64_t kSmallestStep = 256 * 1024;               // the file grows in steps from here ...
 constexpr std::uint64_t kLargestStep = 16 * 1024 * 1024;          // ... to here
@@ -31,9 +32,12 @@ constexpr unsigned kStepsPerDoubling = 8;                         // and from th
 
 std::uint64_t blocks_at(std::uint32_t chain_count) { return kChainsAt + std::uint64_t{chain_count} * sizeof(HeapChain); }
 
-struct alignas(64) FreeList {
-  std::atomic<std::uint64_t> word;  // tag << 36 | BlockRef
+// A processor's free blocks, class by class: tag << 36 | BlockRef. What it gives back is in its cache, so it gets that again;
+// only who has none of a class looks at the others'.
+struct alignas(64) FreeLists {
+  std::atomic<std::uint64_t> of_class[kClasses];
 };
+constexpr unsigned kFreeLists = 8;
 
 Result<void> allocate_range(int fd, std::uint64_t from, std::uint64_t to, const std::string& what) {
   int rc = 0;
@@ -55,11 +59,9 @@ struct HeapFile::Head {
   std::uint64_t identity;
   std::uint64_t hash_seed;
   std::uint64_t hash_mask;
-  alignas(64) std::atomic<std::uint64_t> contents;  // read by everybody, seldom written
-  std::atomic<BlockRef> commit_under_way;
   alignas(64) std::atomic<std::uint64_t> top;
   std::atomic<std::uint64_t> allocated;
-  alignas(64) FreeList free[kClasses];
+  FreeLists free[kFreeLists];
 };
 
 unsigned record_class(std::uint64_t bytes) {
@@ -81,7 +83,7 @@ std::uint64_t class_size(unsigned block_class) {
 }
 
 Result<void> HeapFile::create(const std::string& data_dir, const AnchorSettings& settings) {
-  static_assert(sizeof(Head) <= kChainsAt && kChainsAt % 4096 == 0);
+  static_assert(sizeof(Head) <= kRedoAt && kRedoAt % 4096 == 0 && kChainsAt % 4096 == 0);
   if (::mkdir(data_dir.c_str(), 0700) != 0) return system_failure("cannot create " + data_dir);
   const std::string path = path_in(data_dir);
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -99,7 +101,6 @@ Result<void> HeapFile::create(const std::string& data_dir, const AnchorSettings&
       head->identity = settings.identity;
       head->hash_seed = settings.hash_seed;
       head->hash_mask = settings.hash_mask;
-      head->contents = 1;
       head->top = size;
       head->allocated = size;
       std::memcpy(head->magic, kHeapMagic, sizeof(kHeapMagic));
@@ -118,22 +119,26 @@ Result<std::unique_ptr<HeapFile>> HeapFile::open(const Anchor& anchor, bool read
   heap->fd_ = ::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
   if (heap->fd_ < 0 && errno == ENOENT) return corrupt("is missing");
   if (heap->fd_ < 0) return system_failure("cannot open " + path);
-  struct stat st {};
-  if (::fstat(heap->fd_, &st) != 0) return system_failure("cannot stat " + path);
-  const auto size = static_cast<std::uint64_t>(st.st_size);
-  if (size < blocks_at(anchor.chain_count())) return corrupt("is cut off");
-  void* map = ::mmap(nullptr, kSpan, read_only ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, heap->fd_, 0);
-  if (map == MAP_FAILED) return system_failure("cannot map " + path);
-  ::madvise(map, kSpan, MADV_DONTDUMP);
-  heap->base_ = static_cast<char*>(map);
-  heap->head_ = static_cast<Head*>(map);
-  const Head& head = *heap->head_;
+  // Read, not looked at through the map: many a process opens databases that it never uses.
+  alignas(Head) char first[offsetof(Head, free)] = {};
+  if (::pread(heap->fd_, first, sizeof(first), 0) != static_cast<ssize_t>(sizeof(first))) return corrupt("is cut off");
+  const auto& head = *reinterpret_cast<const Head*>(first);
   if (std::memcmp(head.magic, kHeapMagic, sizeof(kHeapMagic)) != 0 || head.format != kHeapFormat) return corrupt("is not a heap of this version");
   if (head.identity != anchor.settings().identity || head.hash_seed != anchor.settings().hash_seed ||
       head.hash_mask != anchor.settings().hash_mask || head.chain_count != anchor.chain_count()) {
     return corrupt("belongs to another anchor");
   }
-  if (head.top.load() > head.allocated.load() || head.allocated.load() > size) return corrupt("is cut off");
+  // The size comes after the head was read: others may be growing it.
+  struct stat st {};
+  if (::fstat(heap->fd_, &st) != 0) return system_failure("cannot stat " + path);
+  const auto size = static_cast<std::uint64_t>(st.st_size);
+  if (size < blocks_at(anchor.chain_count()) || head.top.load() > size || head.allocated.load() > size) return corrupt("is cut off");
+  void* map = ::mmap(nullptr, kSpan, read_only ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, heap->fd_, 0);
+  if (map == MAP_FAILED) return system_failure("cannot map " + path);
+  ::madvise(map, kSpan, MADV_DONTDUMP);
+  heap->base_ = static_cast<char*>(map);
+  heap->head_ = static_cast<Head*>(map);
+  heap->redo_ = reinterpret_cast<RedoSlot*>(heap->base_ + kRedoAt);
   heap->chains_ = reinterpret_cast<HeapChain*>(heap->base_ + kChainsAt);
   heap->first_block_ = blocks_at(anchor.chain_count());
   return heap;
@@ -144,27 +149,29 @@ HeapFile::~HeapFile() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-std::atomic<std::uint64_t>& HeapFile::contents() const { return head_->contents; }
-std::atomic<BlockRef>& HeapFile::commit_under_way() const { return head_->commit_under_way; }
 std::uint64_t HeapFile::size() const { return head_->allocated.load(); }
 std::uint64_t HeapFile::top() const { return head_->top.load(); }
 
 Result<BlockRef> HeapFile::allocate(unsigned block_class, const StopWaiting& stop) {
-  std::atomic<std::uint64_t>& list = head_->free[block_class].word;
-  std::uint64_t seen = list.load(std::memory_order_acquire);
-  while ((seen & kRefMask) != 0) {
-    const BlockRef ref = seen & kRefMask;
-    // If somebody else takes the block meanwhile this is stale, but then the tag has moved on.
-    const BlockRef next = at(ref).next.load(std::memory_order_relaxed);
-    const std::uint64_t rest = (((seen >> kRefBits) + 1) << kRefBits) | next;
-    if (list.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire)) return ref;
+  const unsigned own = this_processor();
+  for (unsigned n = 0; n < kFreeLists; ++n) {
+    std::atomic<std::uint64_t>& list = head_->free[(own + n) % kFreeLists].of_class[block_class];
+    std::uint64_t seen = list.load(std::memory_order_acquire);
+    while ((seen & kRefMask) != 0) {
+      const BlockRef ref = seen & kRefMask;
+      // If somebody else takes the block meanwhile this is stale, but then the tag has moved on.
+      const BlockRef next = at(ref).next.load(std::memory_order_relaxed);
+      const std::uint64_t rest = (((seen >> kRefBits) + 1) << kRefBits) | next;
+      if (list.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire)) return ref;
+    }
   }
   return carve(block_class, stop);
 }
 
 void HeapFile::release(BlockRef ref) {
   Block& block = at(ref);
-  std::atomic<std::uint64_t>& list = head_->free[class_of_stamp(block.stamp.load(std::memory_order_relaxed))].word;
+  const unsigned block_class = class_of_stamp(block.stamp.load(std::memory_order_relaxed));
+  std::atomic<std::uint64_t>& list = head_->free[this_processor() % kFreeLists].of_class[block_class];
   std::uint64_t seen = list.load(std::memory_order_relaxed);
   do {
     block.next.store(seen & kRefMask, std::memory_order_relaxed);
@@ -173,8 +180,9 @@ void HeapFile::release(BlockRef ref) {
 }
 
 std::string HeapFile::check_free(const std::function<bool(BlockRef)>& good) const {
-  for (unsigned n = 0; n < kClasses; ++n) {
-    for (BlockRef ref = head_->free[n].word.load() & kRefMask; ref != 0; ref = at(ref).next.load()) {
+  for (unsigned i = 0; i < kFreeLists * kClasses; ++i) {
+    const unsigned n = i % kClasses;
+    for (BlockRef ref = head_->free[i / kClasses].of_class[n].load() & kRefMask; ref != 0; ref = at(ref).next.load()) {
       if (ref * kBlockUnit < first_block_ || ref * kBlockUnit + class_size(n) > top()) return fmt::format("free block {:#x}: not in the file", ref);
       const std::uint64_t stamp = at(ref).stamp.load();
       if (class_of_stamp(stamp) != n || (stamp & kStampWriting) != 0) return fmt::format("free block {:#x}: of another size", ref);

@@ -3,7 +3,8 @@
 // size classes. What a process may be killed in the middle of is never more than a block in nobody's hands (lost
 // until the daemon starts again); nothing is ever torn, freed twice or waited for.
 //
-//   page 0 ..        HeapHead: identity, counters, one list of free blocks per class
+//   page 0 ..        HeapHead: identity, counters, lists of free blocks by processor and class
+//   then             RedoSlots: what stores are about to write over a record
 //   then             one HeapChain (64 bytes) per chain of the lock table
 //   then             blocks, each 32-byte aligned, in the order they were carved
 //
@@ -15,6 +16,8 @@
 // StoreFull for one operation and never SIGBUS. The whole span is mapped from the beginning: nobody ever remaps.
 //
 // Threads: all of it may be used from any thread and process. Fork: the mapping is shared, nothing to do.
+
+#include <sched.h>
 
 #include <atomic>
 #include <cstdint>
@@ -35,7 +38,8 @@ inline constexpr std::uint64_t kRefBits = 36;
 inline constexpr std::uint64_t kRefMask = (std::uint64_t{1} << kRefBits) - 1;
 
 struct Block {
-  // Version << 8 | class; the version is odd while the contents are being written. A linked block is never odd.
+  // Version << 8 | class; the version is odd while the contents are being written. If a linked block is odd, its value is the
+  // one in the redo slot that its chain names.
   std::atomic<std::uint64_t> stamp;
   std::atomic<std::uint64_t> next;  // in a free list; outlives reuse, stale ones do no harm
   std::uint64_t position;           // of a record: see record_heap.h
@@ -47,19 +51,37 @@ struct Block {
 static_assert(sizeof(Block) == 32);
 inline constexpr std::uint64_t kStampWriting = 0x100;
 
-// What one chain of the database holds: a line of its own, written only under the chain's lock.
+// What one chain of the database holds: a line of its own, written only under the chain's lock, and only when a block comes
+// or goes. (What every store writes stands in the chain's entry of the lock table, which its lock has written already.)
 struct alignas(64) HeapChain {
   std::atomic<std::uint64_t> table;      // tag, size and BlockRef of its table of records; 0 = none yet
   std::atomic<std::uint64_t> contents;   // which contents of the database it belongs to; others are void
-  std::atomic<std::uint64_t> writes;     // how often it was written
   std::atomic<BlockRef> incoming;        // block that is about to be linked
   std::atomic<BlockRef> outgoing;        // block that is about to be unlinked
-  std::atomic<BlockRef> spare;           // a free block for the next store
   std::atomic<BlockRef> moving;          // table that is not in use yet or any more
   std::atomic<std::uint32_t> live;       // records
   std::atomic<std::uint32_t> used;       // words of the table that are not empty
+  std::uint64_t reserved[2];
 };
 static_assert(sizeof(HeapChain) == 64);
+
+// The new value of a record while it is written over the old one. A processor's stores use the same slot again and again,
+// so it stays in that processor's cache.
+inline constexpr std::uint64_t kRedoBytes = 2048 - 24;
+struct alignas(64) RedoSlot {
+  std::atomic<std::uint64_t> owner;  // number of the store << 22 | (chain + 1) << 1 | filled; without a chain it is free
+  BlockRef block;
+  std::uint64_t value_size;
+  char bytes[kRedoBytes];
+};
+static_assert(sizeof(RedoSlot) == 2048);
+inline constexpr unsigned kRedoSlots = 32;
+inline constexpr std::uint64_t kRedoFilled = 1;
+inline constexpr std::uint64_t kRedoNumber = 1 << 22;            // the lowest bit of the number
+inline constexpr std::uint64_t kRedoOwnerMask = kRedoNumber - 1;  // chain and `filled`
+
+// A number of the processor this runs on; a good guess, it may change at any time.
+[[nodiscard]] inline unsigned this_processor() { return static_cast<unsigned>(::sched_getcpu()); }
 
 // Classes of record blocks: 0 .. kRecordClasses - 1, at most 31 bytes or an eighth larger than asked for. Tables have their own.
 inline constexpr unsigned kRecordClasses = 160;
@@ -85,6 +107,9 @@ class HeapFile {
 
   [[nodiscard]] Block& at(BlockRef ref) const { return *reinterpret_cast<Block*>(base_ + ref * kBlockUnit); }
   [[nodiscard]] HeapChain& chain(std::uint32_t index) const { return chains_[index]; }
+  [[nodiscard]] std::uint32_t index_of(const HeapChain& chain) const { return static_cast<std::uint32_t>(&chain - chains_); }
+  [[nodiscard]] ChainEntry& entry(std::uint32_t index) const { return anchor_.chain(index); }
+  [[nodiscard]] RedoSlot& redo(unsigned index) const { return redo_[index]; }
   [[nodiscard]] bool read_only() const { return read_only_; }
 
   // A block of that class with unknown contents. StoreFull; Busy: somebody was stopped while the file grew, and `stop`
@@ -95,8 +120,8 @@ class HeapFile {
   [[nodiscard]] std::string check_free(const std::function<bool(BlockRef)>& good) const;
 
   // Which contents are valid (rises when the database is emptied), and the commit that is under way (0 = none).
-  [[nodiscard]] std::atomic<std::uint64_t>& contents() const;
-  [[nodiscard]] std::atomic<BlockRef>& commit_under_way() const;
+  [[nodiscard]] std::atomic<std::uint64_t>& contents() const { return anchor_.shared().heap_contents; }
+  [[nodiscard]] std::atomic<BlockRef>& commit_under_way() const { return anchor_.shared().heap_commit; }
   [[nodiscard]] std::uint64_t size() const;  // bytes that have blocks on the file system
   [[nodiscard]] std::uint64_t top() const;   // bytes that were carved
   [[nodiscard]] std::uint64_t first_block() const { return first_block_; }
@@ -112,6 +137,7 @@ class HeapFile {
   int fd_ = -1;
   char* base_ = nullptr;
   Head* head_ = nullptr;
+  RedoSlot* redo_ = nullptr;
   HeapChain* chains_ = nullptr;
   std::uint64_t first_block_ = 0;
 };

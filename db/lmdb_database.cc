@@ -399,18 +399,24 @@ Result<std::unique_ptr<LmdbDatabase>> LmdbDatabase::open(const std::string& anch
   if (same_file_open(anchor_path)) return failure(Fault::Busy, anchor_path + " is open already in this process");
   auto anchor = Anchor::open(anchor_path, role == Role::Inspector ? Anchor::ForBoot::Any : Anchor::ForBoot::This);
   if (!anchor) return tl::unexpected(anchor.error());
-  if ((*anchor)->retired()) return failure(Fault::Refused, anchor_path + " was replaced: open it again");
+  if ((*anchor)->settings().epoch == kRetiredEpoch) return failure(Fault::Refused, anchor_path + " was replaced: open it again");
   auto state = std::make_unique<State>();
   state->anchor = std::move(*anchor);
   state->role = role;
   state->locks = std::make_unique<ChainLocks>(*state->anchor, role == Role::Daemon ? LockRole::Daemon : LockRole::Client);
   const bool on_heap = state->anchor->settings().kind == DatabaseKind::Volatile;
-  const std::string data_dir = state->anchor->data_dir();
-  for (const std::string& path : {anchor_path, on_heap ? HeapFile::path_in(data_dir) : data_dir + "/data.mdb"}) {
+  const auto enter = [&](OpenFiles::Id id, const std::string& path) -> Result<void> {
+    if (!OpenFiles::instance().enter(id)) return failure(Fault::Busy, path + " is open already in this process");
+    state->entered.push_back(id);
+    return {};
+  };
+  if (auto entered = enter({state->anchor->device(), state->anchor->inode()}, anchor_path); !entered) return tl::unexpected(entered.error());
+  if (!on_heap) {
+    // A heap has no fcntl locks that could be lost.
+    const std::string path = state->anchor->data_dir() + "/data.mdb";
     const auto id = OpenFiles::id_of(path);
     if (!id) return failure(Fault::StoreCorrupt, fmt::format("{}: {} is missing", anchor_path, path));
-    if (!OpenFiles::instance().enter(*id)) return failure(Fault::Busy, path + " is open already in this process");
-    state->entered.push_back(*id);
+    if (auto entered = enter(*id, path); !entered) return tl::unexpected(entered.error());
   }
   if (on_heap) {
     auto heap = HeapDatabase::open(*state->anchor, *state->locks, role == Role::Daemon, role == Role::Inspector);

@@ -17,7 +17,6 @@ namespace {
 // A word of a table: 28 bits of the hash, then the block. 0: never used; 1: its record was removed.
 constexpr std::uint64_t kRemoved = 1;
 constexpr std::uint32_t kSmallestTable = 8;
-constexpr std::uint64_t kLargestSpare = 4096;  // larger blocks go back to everybody
 
 // The word that names a chain's table: a tag that changes with each switch, 5 bits of its size (so that a look-up need
 // not touch the table's head), then its block.
@@ -45,6 +44,13 @@ std::size_t total(std::span<const BytesView> parts) {
   return size;
 }
 
+void copy_parts(std::span<const BytesView> parts, char* to) {
+  for (const BytesView part : parts) {
+    if (!part.empty()) std::memcpy(to, part.data(), part.size());
+    to += part.size();
+  }
+}
+
 bool same(const char* stored, std::span<const BytesView> parts) {
   for (const BytesView part : parts) {
     if (!part.empty() && std::memcmp(stored, part.data(), part.size()) != 0) return false;
@@ -53,32 +59,65 @@ bool same(const char* stored, std::span<const BytesView> parts) {
   return true;
 }
 
-// One look at a block that nobody promises to leave alone.
+// So many redo slots are tried; if all are taken the store uses another block.
+constexpr unsigned kRedoTries = 2;
+// A record keeps its block until it would fit into one of less than half the size.
+constexpr std::uint64_t kLargestWaste = 2;
+
+std::uint64_t redo_owner(std::uint32_t chain) { return (std::uint64_t{chain} + 1) << 1; }
+
+// One look at a record that nobody promises to leave alone.
 class Glance {
  public:
-  explicit Glance(const Block& block) : block_(block), stamp_(block.stamp.load(std::memory_order_acquire)) {
-    key_size_ = block.key_size;
-    value_size_ = block.value_size;
+  Glance(const HeapFile& file, std::uint32_t chain, BlockRef ref)
+      : block_(file.at(ref)), stamp_(block_.stamp.load(std::memory_order_acquire)) {
+    key_size_ = block_.key_size;
+    value_size_ = block_.value_size;
+    value_ = block_.bytes() + key_size_;
     // Torn sizes must not lead out of the block.
     const unsigned block_class = class_of_stamp(stamp_);
-    sound_ = (stamp_ & kStampWriting) == 0 && block_class < kRecordClasses &&
-             sizeof(Block) + std::uint64_t{key_size_} + value_size_ <= class_size(block_class);
+    if (block_class >= kRecordClasses) return;
+    const std::uint64_t size = class_size(block_class);
+    if ((stamp_ & kStampWriting) != 0) {
+      sound_ = sizeof(Block) + std::uint64_t{key_size_} <= size && find_redo(file, chain, ref);
+    } else {
+      sound_ = sizeof(Block) + std::uint64_t{key_size_} + value_size_ <= size;
+    }
   }
   [[nodiscard]] bool sound() const { return sound_; }
   [[nodiscard]] BytesView key() const { return {block_.bytes(), key_size_}; }
-  [[nodiscard]] BytesView value() const { return {block_.bytes() + key_size_, value_size_}; }
+  [[nodiscard]] BytesView value() const { return {value_, value_size_}; }
+  [[nodiscard]] std::uint64_t position() const { return block_.position; }
   // Was everything seen since the beginning of one piece?
   [[nodiscard]] bool still_good() const {
     std::atomic_thread_fence(std::memory_order_acquire);
+    // Of a record that is being written over, key and position stay as long as its store lasts.
+    if (redo_ != nullptr) return sound_ && redo_->owner.load(std::memory_order_relaxed) == owner_;
     return sound_ && block_.stamp.load(std::memory_order_relaxed) == stamp_;
   }
 
  private:
+  // False: no such store is under way (any more).
+  bool find_redo(const HeapFile& file, std::uint32_t chain, BlockRef ref) {
+    const std::uint64_t slot = file.entry(chain).redo.load(std::memory_order_acquire);
+    if (slot == 0 || slot > kRedoSlots) return false;
+    redo_ = &file.redo(static_cast<unsigned>(slot - 1));
+    owner_ = redo_->owner.load(std::memory_order_acquire);
+    const std::uint64_t size = redo_->value_size;
+    if ((owner_ & kRedoOwnerMask) != (redo_owner(chain) | kRedoFilled) || redo_->block != ref || size > kRedoBytes) return false;
+    value_ = redo_->bytes;
+    value_size_ = static_cast<std::uint32_t>(size);
+    return true;
+  }
+
   const Block& block_;
   std::uint64_t stamp_;
+  const char* value_;
   std::uint32_t key_size_;
   std::uint32_t value_size_;
-  bool sound_;
+  const RedoSlot* redo_ = nullptr;
+  std::uint64_t owner_ = 0;
+  bool sound_ = false;
 };
 
 }  // namespace
@@ -116,10 +155,6 @@ void RecordHeap::prefetch(const HeapSpot& spot) const {
   const std::uint64_t table_word = chain.table.load(std::memory_order_relaxed);
   if ((table_word & kRefMask) == 0) return;
   __builtin_prefetch(&table_at(table_word & kRefMask).words[spot.hash & (table_size(table_word) - 1)]);
-  const BlockRef spare = chain.spare.load(std::memory_order_relaxed);
-  if (spare == 0) return;
-  const char* at = reinterpret_cast<const char*>(&file_.at(spare));
-  for (int line = 0; line < 4; ++line) __builtin_prefetch(at + 64 * line, 1);
 }
 
 // --- reading without a lock ---------------------------------------------------------------------------------
@@ -138,7 +173,7 @@ bool RecordHeap::read(const HeapSpot& spot, BytesView key, Bytes& into) const {
       const std::uint64_t word = table.words[i].load(std::memory_order_acquire);
       if (word == 0) break;
       if (word == kRemoved || word >> kRefBits != tag) continue;
-      const Glance glance(file_.at(word & kRefMask));
+      const Glance glance(file_, spot.chain, word & kRefMask);
       // Still linked after the stamp was read: what follows is this record as long as the stamp stays.
       again = !glance.sound() || table.words[i].load(std::memory_order_acquire) != word;
       if (again) break;
@@ -168,10 +203,9 @@ void RecordHeap::scan_chain(std::uint32_t index, std::uint64_t from, std::vector
       if (chain.table.load(std::memory_order_acquire) != table_word) return std::nullopt;
       const std::uint64_t word = table.words[i].load(std::memory_order_acquire);
       if (word <= kRemoved) return std::nullopt;
-      const Block& block = file_.at(word & kRefMask);
-      const Glance glance(block);
+      const Glance glance(file_, index, word & kRefMask);
       if (!glance.sound() || table.words[i].load(std::memory_order_acquire) != word) continue;
-      const std::uint64_t position = block.position;
+      const std::uint64_t position = glance.position();
       if (glance.still_good()) return position;
     }
   };
@@ -180,7 +214,7 @@ void RecordHeap::scan_chain(std::uint32_t index, std::uint64_t from, std::vector
     if ((table_word & kRefMask) == 0 || is_void(chain)) return;
     Table& table = table_at(table_word & kRefMask);
     const std::uint32_t size = table_size(table_word);
-    const std::uint64_t writes = chain.writes.load();
+    const std::uint64_t writes = writes_of(index);
     order.clear();
     for (std::uint32_t i = 0; i < size; ++i) {
       const auto position = position_at(table, table_word, i);
@@ -194,10 +228,9 @@ void RecordHeap::scan_chain(std::uint32_t index, std::uint64_t from, std::vector
       for (;;) {
         const std::uint64_t word = table.words[i].load(std::memory_order_acquire);
         if (word <= kRemoved || chain.table.load(std::memory_order_acquire) != table_word) break;
-        const Block& block = file_.at(word & kRefMask);
-        const Glance glance(block);
+        const Glance glance(file_, index, word & kRefMask);
         if (!glance.sound() || table.words[i].load(std::memory_order_acquire) != word) continue;
-        item.position = block.position;
+        item.position = glance.position();
         item.key.assign(glance.key());
         item.value.assign(glance.value());
         if (!glance.still_good()) continue;
@@ -282,7 +315,12 @@ Result<std::uint64_t> RecordHeap::vacant_position(const HeapSpot& spot, std::bit
   return failure(Fault::StoreFull, "too many keys with one hash");
 }
 
-// The redo slot: what a killed writer left half done is put away, and the counts are taken anew.
+void RecordHeap::count_write(HeapChain& chain) {
+  std::atomic<std::uint64_t>& writes = file_.entry(file_.index_of(chain)).writes;
+  set(writes, writes.load(std::memory_order_relaxed) + 1);
+}
+
+// What a killed writer left half done is put away, and the counts are taken anew.
 void RecordHeap::recover(HeapChain& chain) {
   Table* table = table_of(chain);
   const auto linked = [&](BlockRef ref) {
@@ -295,8 +333,8 @@ void RecordHeap::recover(HeapChain& chain) {
   for (std::atomic<BlockRef>* hand : {&chain.incoming, &chain.outgoing}) {
     const BlockRef ref = hand->load();
     if (ref == 0) continue;
-    const bool free = ref != chain.spare.load() && !linked(ref);
-    set(*hand, BlockRef{0});  // first: a block that is lost is better than one that is freed twice
+    const bool free = !linked(ref);
+    set(*hand, BlockRef{0});  // first, as in retire()
     if (free) {
       // Killed while writing it: even again, as every block that is linked later must be.
       Block& block = file_.at(ref);
@@ -333,11 +371,76 @@ void RecordHeap::sweep(HeapChain& chain) {
   }
   set(chain.live, 0u);
   set(chain.used, 0u);
-  set(chain.writes, chain.writes.load() + 1);
+  count_write(chain);
   set(chain.contents, contents);
 }
 
+// A slot for the store of this chain; null: those that were tried are taken, by stores under way or by dead ones whose chain
+// nobody has written since.
+RedoSlot* RecordHeap::claim_redo(std::uint32_t chain) {
+  ChainEntry& entry = file_.entry(chain);
+  const unsigned first = this_processor();
+  for (unsigned n = 0; n < kRedoTries; ++n) {
+    const unsigned at = (first + n) % kRedoSlots;
+    RedoSlot& slot = file_.redo(at);
+    std::uint64_t seen = slot.owner.load(std::memory_order_relaxed);
+    if ((seen & kRedoOwnerMask) != 0) continue;
+    // The chain names the slot before it has it: no slot ever belongs to a chain that does not know.
+    set(entry.redo, std::uint64_t{at} + 1);
+    if (slot.owner.compare_exchange_strong(seen, seen + kRedoNumber + redo_owner(chain))) return &slot;
+  }
+  set(entry.redo, std::uint64_t{0});
+  return nullptr;
+}
+
+// The slot is filled. May have been begun before, by a process that is dead.
+void RecordHeap::write_over(RedoSlot& slot) {
+  Block& block = file_.at(slot.block);
+  const std::uint64_t odd = block.stamp.load(std::memory_order_relaxed) | kStampWriting;
+  block.stamp.store(odd, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_release);
+  block.value_size = static_cast<std::uint32_t>(slot.value_size);
+  if (slot.value_size > 0) std::memcpy(block.bytes() + block.key_size, slot.bytes, slot.value_size);
+  block.stamp.store(odd + kStampWriting, std::memory_order_release);
+}
+
+void RecordHeap::finish_redo(std::uint32_t chain) {
+  ChainEntry& entry = file_.entry(chain);
+  const std::uint64_t named = entry.redo.load(std::memory_order_relaxed);
+  if (named > 0 && named <= kRedoSlots) {
+    RedoSlot& slot = file_.redo(static_cast<unsigned>(named - 1));
+    const std::uint64_t owner = slot.owner.load(std::memory_order_acquire);
+    if ((owner & kRedoOwnerMask & ~kRedoFilled) == redo_owner(chain)) {
+      const bool filled = (owner & kRedoFilled) != 0;
+      if (filled && (file_.at(slot.block).stamp.load(std::memory_order_relaxed) & kStampWriting) != 0) write_over(slot);
+      count_write(file_.chain(chain));
+      set(slot.owner, owner & ~kRedoOwnerMask);
+    }
+  }
+  set(entry.redo, std::uint64_t{0});
+}
+
+// False: nothing was done, there is no slot.
+bool RecordHeap::store_over(std::uint32_t chain, BlockRef ref, std::span<const BytesView> parts, std::size_t size) {
+  RedoSlot* slot = claim_redo(chain);
+  if (slot == nullptr) return false;
+  // Counted before and after, so that nobody can miss it, wherever the writer is killed.
+  count_write(file_.chain(chain));
+  slot->block = ref;
+  slot->value_size = size;
+  copy_parts(parts, slot->bytes);
+  const std::uint64_t owner = slot->owner.load(std::memory_order_relaxed);
+  set(slot->owner, owner | kRedoFilled);
+  write_over(*slot);
+  count_write(file_.chain(chain));
+  set(slot->owner, owner & ~kRedoOwnerMask);
+  set(file_.entry(chain).redo, std::uint64_t{0});
+  return true;
+}
+
 void RecordHeap::prepare(HeapChain& chain) {
+  const std::uint32_t index = file_.index_of(chain);
+  if (file_.entry(index).redo.load(std::memory_order_relaxed) != 0) finish_redo(index);
   if ((chain.incoming.load(std::memory_order_relaxed) | chain.outgoing.load(std::memory_order_relaxed) |
        chain.moving.load(std::memory_order_relaxed)) != 0) {
     recover(chain);
@@ -380,12 +483,6 @@ Result<void> RecordHeap::make_table_room(HeapChain& chain, std::uint32_t records
 }
 
 Result<BlockRef> RecordHeap::take_block(HeapChain& chain, unsigned block_class, const StopWaiting& stop) {
-  const BlockRef spare = chain.spare.load(std::memory_order_relaxed);
-  if (spare != 0 && class_of_stamp(file_.at(spare).stamp.load(std::memory_order_relaxed)) == block_class) {
-    set(chain.incoming, spare);
-    set(chain.spare, BlockRef{0});
-    return spare;
-  }
   auto ref = file_.allocate(block_class, stop);
   if (ref) set(chain.incoming, *ref);
   return ref;
@@ -399,26 +496,18 @@ void RecordHeap::fill(BlockRef ref, std::uint64_t position, BytesView key, std::
   block.position = position;
   block.key_size = static_cast<std::uint32_t>(key.size());
   block.value_size = static_cast<std::uint32_t>(total(parts));
-  char* to = block.bytes();
-  if (!key.empty()) std::memcpy(to, key.data(), key.size());
-  to += key.size();
-  for (const BytesView part : parts) {
-    if (!part.empty()) std::memcpy(to, part.data(), part.size());
-    to += part.size();
-  }
+  if (!key.empty()) std::memcpy(block.bytes(), key.data(), key.size());
+  copy_parts(parts, block.bytes() + key.size());
   block.stamp.store(stamp + 2 * kStampWriting, std::memory_order_release);
 }
 
 // `old` is unlinked; `outgoing` names it. Ends the change.
 void RecordHeap::retire(HeapChain& chain, BlockRef old) {
-  set(chain.writes, chain.writes.load(std::memory_order_relaxed) + 1);
+  count_write(chain);
   set(chain.incoming, BlockRef{0});
   if (old == 0) return;
-  const bool keep = chain.spare.load(std::memory_order_relaxed) == 0 &&
-                    class_size(class_of_stamp(file_.at(old).stamp.load(std::memory_order_relaxed))) <= kLargestSpare;
-  if (keep) set(chain.spare, old);
-  set(chain.outgoing, BlockRef{0});
-  if (!keep) file_.release(old);
+  set(chain.outgoing, BlockRef{0});  // first: a block that is lost is better than one that is freed twice
+  file_.release(old);
 }
 
 // `incoming` names `ref` already.
@@ -468,6 +557,12 @@ Result<RecordHeap::Stored> RecordHeap::store(const HeapSpot& spot, BytesView key
   if (found.word != nullptr) {
     const Block& block = file_.at(found.ref);
     if (block.value_size == size && same(block.bytes() + block.key_size, parts)) return Stored::Unchanged;
+    const std::uint64_t has = class_size(class_of_stamp(block.stamp.load(std::memory_order_relaxed)));
+    const std::uint64_t needs = sizeof(Block) + key.size() + size;
+    if (needs <= has && size <= kRedoBytes && class_size(record_class(needs)) * kLargestWaste >= has &&
+        store_over(spot.chain, found.ref, parts, size)) {
+      return Stored::Written;
+    }
     position = block.position;
   } else {
     if (auto room = make_table_room(chain, 1, stop); !room) return tl::unexpected(room.error());
@@ -610,7 +705,7 @@ std::string RecordHeap::check(const std::function<HeapSpot(BytesView key)>& spot
       const BlockRef ref = word & kRefMask;
       if (!in_file(ref) || !seen.insert(ref).second) return bad(n, word, "the block is not in the file, or named twice");
       const Block& block = file_.at(ref);
-      const Glance glance(block);
+      const Glance glance(file_, n, ref);
       if (!glance.sound() || ref * kBlockUnit + class_size(class_of_stamp(block.stamp.load())) > file_.top()) return bad(n, word, "lengths are wrong");
       const HeapSpot spot = spot_of(glance.key());
       if (spot.chain != n || word >> kRefBits != tag_of(spot) || (block.position & ~std::uint64_t{0xff}) != first_position(spot)) {
@@ -622,8 +717,12 @@ std::string RecordHeap::check(const std::function<HeapSpot(BytesView key)>& spot
     }
     const bool half_done = (chain.incoming.load() | chain.outgoing.load() | chain.moving.load()) != 0;
     if (!half_done && (live != chain.live.load() || used != chain.used.load())) return bad(n, live, "the number of records is wrong");
-    const BlockRef spare = chain.spare.load();
-    if (spare != 0 && (!in_file(spare) || !seen.insert(spare).second)) return bad(n, spare, "the spare block is in use");
+  }
+  for (unsigned n = 0; n < kRedoSlots; ++n) {
+    const std::uint64_t chain = (file_.redo(n).owner.load() & kRedoOwnerMask) >> 1;
+    if (chain > chain_count_ || (chain > 0 && file_.entry(static_cast<std::uint32_t>(chain - 1)).redo.load() != n + 1)) {
+      return fmt::format("redo slot {}: its chain does not know", n);
+    }
   }
   // Nothing that is free may be in use, and no block may be free twice.
   return file_.check_free([&seen](BlockRef ref) { return seen.insert(ref).second; });

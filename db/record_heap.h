@@ -2,13 +2,17 @@
 // The records of a volatile database in a HeapFile. Each chain of the lock table has a hash table of its own, which
 // grows with it; a word of a table names the block that holds one record (key and value).
 //
-// Writing (the caller holds the chain) never changes a block that is linked: the record is written into a free block
-// and one word of the table is switched to it. So a writer may be killed or stopped at any instruction, and readers
-// find the old or the new record, whole. What the chain's `incoming`, `outgoing` and `moving` still name then is its
-// redo slot: the next writer of the chain looks whether the switch was made and puts the other block away.
+// Writing (the caller holds the chain): a writer may be killed or stopped at any instruction, and readers find the old or
+// the new record, whole. There are two ways.
+//   Over the old value, if the new one fits into its block: it is written into a redo slot first, which the chain's entry
+//   names. The block's stamp turns odd; that decides it, for from now on the value is the one in the slot. Then it is
+//   copied into the block and the stamp turns even. If the writer is dead, the chain's next writer copies again.
+//   Else into a free block, and one word of the table is switched to it. What the chain's `incoming`, `outgoing` and
+//   `moving` name tells its next writer what to put away.
 //
-// Reading takes no lock and waits for nobody: find the block, copy, look whether the block's stamp is what it was.
-// Words never move within a table, and a table is replaced by switching one word that carries a tag.
+// Reading takes no lock and waits for nobody: find the block, copy it (or the slot, while the stamp is odd), look whether
+// stamp (or slot) are what they were. Words never move within a table, and a table is replaced by switching one word that
+// carries a tag.
 //
 // Emptying is one increment: a chain whose `contents` is not the database's is void, and its next writer sweeps it.
 //
@@ -77,7 +81,7 @@ class RecordHeap {
   // Appends records of one chain, in order of position, from `from` on; ends when `enough` says so after one.
   void scan_chain(std::uint32_t chain, std::uint64_t from, std::vector<Item>& out, const std::function<bool(const Item&)>& enough) const;
   [[nodiscard]] std::uint64_t live(std::uint32_t chain) const;
-  [[nodiscard]] std::uint64_t writes_of(std::uint32_t chain) const { return file_.chain(chain).writes.load(); }
+  [[nodiscard]] std::uint64_t writes_of(std::uint32_t chain) const { return file_.entry(chain).writes.load(); }
 
   // --- with the chain locked.
   // StoreFull, Busy: nothing was changed.
@@ -125,6 +129,11 @@ class RecordHeap {
   [[nodiscard]] Found find(const HeapChain& chain, const HeapSpot& spot, BytesView key) const;
   void prepare(HeapChain& chain);
   void recover(HeapChain& chain);
+  void count_write(HeapChain& chain);
+  [[nodiscard]] RedoSlot* claim_redo(std::uint32_t chain);
+  void write_over(RedoSlot& slot);
+  void finish_redo(std::uint32_t chain);
+  [[nodiscard]] bool store_over(std::uint32_t chain, BlockRef ref, std::span<const BytesView> parts, std::size_t size);
   void sweep(HeapChain& chain);
   [[nodiscard]] Result<void> make_table_room(HeapChain& chain, std::uint32_t records, const StopWaiting& stop);
   [[nodiscard]] Result<BlockRef> take_block(HeapChain& chain, unsigned block_class, const StopWaiting& stop);

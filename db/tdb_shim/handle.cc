@@ -89,9 +89,6 @@ tdb_context* Handle::open(const char* name, int tdb_flags, int open_flags, const
   if (const int wrong = wrong_arguments(tdb_flags, open_flags); wrong != 0) {
     return give_up(wrong, fmt::format("cannot open {}: the flags do not fit", name));
   }
-  if (LmdbDatabase::same_file_open(name)) {
-    return give_up(EBUSY, fmt::format("cannot open {}: this process has it open already", name));
-  }
   // Each LMDB environment allocates megabytes of tables: from fresh pages, or they have to be zeroed at every fork.
   static const int pinned = mallopt(M_MMAP_THRESHOLD, 128 * 1024);
   (void)pinned;
@@ -107,7 +104,7 @@ tdb_context* Handle::open(const char* name, int tdb_flags, int open_flags, const
   if ((tdb_flags & TDB_DISALLOW_NESTING) == 0) handle->flags_ |= TDB_ALLOW_NESTING;
   if ((tdb_flags & TDB_SEQNUM) != 0) handle->enable_seqnum();
   // Now: smbd works with a user's rights later, and these may not reach the runtime directory.
-  (void)handle->gate_open();
+  handle->find_gate();
   {
     Registry& all = registry();
     const std::lock_guard lock(all.mutex);
@@ -282,22 +279,24 @@ StopWaiting Handle::stop_waiting() const {
 
 // --- the gate ---------------------------------------------------------------------------------------------
 
-bool Handle::gate_open() {
-  if (gate_ == nullptr) {
-    auto gate = GateView::open(db_->anchor().settings().gate_path);
-    if (!gate) return false;
-    gate_ = std::move(*gate);
+// All databases of a node have one gate: a process maps it once. Leaves gate_ as it is if there is none.
+void Handle::find_gate() {
+  const std::string& path = db_->anchor().settings().gate_path;
+  const std::lock_guard lock(registry().mutex);  // others look at gate_, too
+  for (const Handle* other : registry().handles) {
+    if (other == this || other->gate_ == nullptr || !other->gate_->is_at(path)) continue;
+    gate_ = other->gate_->another();
+    return;
   }
-  return gate_->is_open();
+  if (auto gate = GateView::open(path)) gate_ = std::move(*gate);
 }
 
 bool Handle::daemon_alive() {
   if (gate_ != nullptr && gate_->daemon_alive()) return true;
   // The file may have been replaced together with its directory.
-  auto again = GateView::open(db_->anchor().settings().gate_path);
-  if (!again) return false;
-  gate_ = std::move(*again);
-  return gate_->daemon_alive();
+  if (gate_ != nullptr && gate_->is_at(db_->anchor().settings().gate_path)) return false;
+  find_gate();
+  return gate_ != nullptr && gate_->daemon_alive();
 }
 
 bool Handle::needs_gate(Access access) const {

@@ -128,7 +128,11 @@ class Handle {
   [[nodiscard]] StopWaiting stop_waiting() const;
   void forget_after_fork();
 
-  [[nodiscard]] bool gate_open();
+  [[nodiscard]] bool gate_open() {
+    if (gate_ == nullptr) find_gate();
+    return gate_ != nullptr && gate_->is_open();
+  }
+  void find_gate();
   [[nodiscard]] bool daemon_alive();
   // True when the gate is open; false (error set) if there is nobody to open it, or a signal ended the wait.
   [[nodiscard]] bool wait_for_gate();

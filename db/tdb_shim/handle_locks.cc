@@ -50,7 +50,7 @@ int Handle::chainunlock(TDB_DATA key, Lock kind) {
   if (--held->count > 0) return 0;
   (void)db_->locks().unlock(held->chain);
   locked_key_ = std::move(held->key);
-  held_locks().erase(held_locks().begin() + (held - held_locks().data()));
+  forget_lock(*held);
   return 0;
 }
 
@@ -97,8 +97,7 @@ int Handle::unlockall(Lock kind) {
   if (--all_count_ > 0) return 0;
   (void)db_->locks().unlock_all();
   all_.reset();
-  HeldLock* held = find_everything(*this);
-  if (held != nullptr) held_locks().erase(held_locks().begin() + (held - held_locks().data()));
+  if (HeldLock* held = find_everything(*this)) forget_lock(*held);
   return 0;
 }
 
@@ -117,12 +116,14 @@ int Handle::lockall_unmark() {
 
 int Handle::with_chain(BytesView key, int (*write)(void*), void* argument) {
   const std::uint32_t chain = db_->chain_of(key);
-  HeldLock* everything = find_everything(*this);
+  const HeldLock* held = find_cover(*this, chain);
   const bool marked = all_marks_ > 0 || std::find(marks_.begin(), marks_.end(), chain) != marks_.end();
-  if (transaction_.depth > 0 || marked || everything != nullptr || find_chain(*this, chain) != nullptr) {
+  if (transaction_.depth > 0 || marked || held != nullptr) {
     // The lock is the caller's. If the gate is closed it is given back for the wait, and looked at afterwards.
-    if (transaction_.depth == 0 && !wait_for_gate()) return -1;
-    const HeldLock* held = everything != nullptr ? find_everything(*this) : find_chain(*this, chain);
+    if (transaction_.depth == 0 && !gate_open()) {
+      if (!wait_for_gate()) return -1;
+      held = find_cover(*this, chain);
+    }
     if (held != nullptr && held->lost) {
       return cut_off("a lock was lost while this node was cut off: the record changed, nothing is stored");
     }

@@ -32,6 +32,22 @@ HeldLock* find_everything(const Handle& handle) {
   return nullptr;
 }
 
+HeldLock* find_cover(const Handle& handle, std::uint32_t chain) {
+  HeldLock* found = nullptr;
+  for (HeldLock& held : held_locks()) {
+    if (held.handle != &handle) continue;
+    if (held.everything) return &held;
+    if (held.chain == chain) found = &held;
+  }
+  return found;
+}
+
+void forget_lock(HeldLock& held) {
+  auto& list = held_locks();
+  if (&held == &list.back()) return list.pop_back();  // nearly always
+  list.erase(list.begin() + (&held - list.data()));
+}
+
 void forget_locks_of(const Handle& handle) {
   auto& list = held_locks();
   list.erase(std::remove_if(list.begin(), list.end(), [&](const HeldLock& held) { return held.handle == &handle; }),

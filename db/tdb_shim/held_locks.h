@@ -32,6 +32,9 @@ struct HeldLock {
 [[nodiscard]] std::vector<HeldLock>& held_locks();
 [[nodiscard]] HeldLock* find_chain(const Handle& handle, std::uint32_t chain);
 [[nodiscard]] HeldLock* find_everything(const Handle& handle);
+// Either of them, the lock on everything first.
+[[nodiscard]] HeldLock* find_cover(const Handle& handle, std::uint32_t chain);
+void forget_lock(HeldLock& held);
 void forget_locks_of(const Handle& handle);
 
 // Gives back this thread's locks on volatile databases for the life of the object, then takes them again.
