@@ -96,19 +96,6 @@ void RecordWorld::tamper(unsigned from, unsigned to, Bytes body) {
     case Plant::ForwardWithoutAfter:
       if (auto* forward = std::get_if<record::Forward>(&message.body)) forward->after = 0;
       break;
-    case Plant::RequestRepeated:
-      if (std::holds_alternative<record::Request>(message.body) && random_.chance(4)) {
-        link.push_back({incarnation, body, 0});
-      }
-      break;
-    case Plant::PurgeHitsNewer:
-      if (auto* purge = std::get_if<record::Purge>(&message.body)) {
-        for (auto& entry : purge->entries) entry.rsn += 1000;
-      }
-      if (auto* ack = std::get_if<record::VacuumAck>(&message.body)) {
-        for (auto& entry : ack->entries) entry.rsn -= ack->phase == 2 ? 1000 : 0;
-      }
-      break;
     case Plant::MigratedFlagLost:
       if (auto* grant = std::get_if<record::Grant>(&message.body)) grant->migrated_with_data = false;
       break;
@@ -117,21 +104,6 @@ void RecordWorld::tamper(unsigned from, unsigned to, Bytes body) {
         RecordMessage reply{message.generation, message.database, record::Revoked{revoke->key}};
         links_[{to, from}].push_back({nodes_[to].incarnation, encode_record_message(reply), 0});
         return;
-      }
-      break;
-    case Plant::NoTomb:
-      if (auto* tomb = std::get_if<record::Tomb>(&message.body)) {
-        record::VacuumAck ack{1, {}};
-        for (auto& entry : tomb->entries) ack.entries.push_back({entry.key, entry.rsn, true});
-        RecordMessage reply{message.generation, message.database, ack};
-        links_[{to, from}].push_back({nodes_[to].incarnation, encode_record_message(reply), 0});
-        return;
-      }
-      break;
-    case Plant::AdoptAnything:
-      if (auto* forward = std::get_if<record::Forward>(&message.body); forward != nullptr && forward->adopt) {
-        const auto have = nodes_[to].database->fetch(forward->key);
-        forward->adopt = have && *have ? (*have)->header.rsn : 0;
       }
       break;
     case Plant::MajorityOfAnswers:
@@ -401,7 +373,6 @@ void RecordWorld::want_view(bool same_members) {
       const Member* was = base.member(lmaster);
       if (was != nullptr && was->join == view.member(lmaster)->join) since = base.vnnmap[slot].since;
     }
-    if (options_.plant == Plant::SlotSinceIgnored) since = Generation{1, 1};
     view.vnnmap.push_back(Slot{lmaster, since});
   }
   Change change;
@@ -484,7 +455,7 @@ void RecordWorld::try_install() {
     change.installing = true;
     for (Node& node : nodes_) node.removed = node.removed || !change.view.contains(node.pnn);
     for (const auto slot : change.incomplete) {
-      if (options_.plant != Plant::SlotSinceIgnored) change.view.vnnmap[slot].since = change.view.generation;
+      change.view.vnnmap[slot].since = change.view.generation;
     }
     if (newest_accepted_.generation == change.view.generation) newest_accepted_ = change.view;
     newest_installed_ = change.view;
@@ -502,9 +473,7 @@ void RecordWorld::try_install() {
   node.installed = node.accepted = change.view;
   perform(node, node.router->install(change.view, now_));
   const Member* in_newest = newest_accepted_.member(node.pnn);
-  if ((in_newest != nullptr && in_newest->join == node.join) || options_.plant == Plant::InstallOpensGate) {
-    set_gate(node, true);
-  }
+  if (in_newest != nullptr && in_newest->join == node.join) set_gate(node, true);
   note("node {} installed {}", number(node.pnn), change.view.generation.serial);
 }
 
