@@ -5,6 +5,7 @@
 
 #include "tests/sim/node_cluster.h"
 #include "tests/sim/record_client.h"
+#include "tests/sim/sim_client.h"
 
 namespace tdbmesh::sim {
 namespace {
@@ -197,6 +198,54 @@ TEST_P(Scenario, DetachedDatabasesStayAwayThroughViewChanges) {
   cluster().kill_daemon(node(1), seconds(1));
   run(seconds(2));
   ASSERT_TRUE(until_well()) << cluster().violation();
+  end();
+}
+
+// Asks another node's daemon something all the time, as an operator's tool does.
+class AskingClient final : public SimClient {
+ public:
+  AskingClient(NodeCluster& cluster, SimNode& node, Pnn whom) : SimClient(cluster, node), whom_(whom) {}
+  void start_round() override {}
+  [[nodiscard]] bool round_done() const override { return true; }
+  [[nodiscard]] Duration longest_wait() const {
+    return asked_.empty() ? longest_ : std::max(longest_, cluster_.world().now() - asked_.begin()->second);
+  }
+  [[nodiscard]] std::uint64_t answered() const { return answered_; }
+
+ private:
+  void ready() override { ask(); }
+  void died() override { asked_.clear(); }
+  void ask() {
+    ctdb::ReqControl control;
+    control.opcode = ctdb::ControlOpcode::GetPid;
+    asked_.emplace(++number_, cluster_.world().now());
+    request(control, [this, number = number_](const ctdb::Packet& packet) {
+      longest_ = std::max(longest_, cluster_.world().now() - asked_.at(number));
+      asked_.erase(number);
+      const auto* reply = std::get_if<ctdb::ReplyControl>(&packet.body);
+      if (reply != nullptr && reply->status >= 0) ++answered_;
+    }, number(whom_));
+    later(milliseconds(2), [this] { ask(); });
+  }
+
+  Pnn whom_;
+  std::map<std::uint64_t, Instant> asked_;
+  std::uint64_t number_ = 0;
+  std::uint64_t answered_ = 0;
+  Duration longest_{};
+};
+
+TEST_P(Scenario, AControlForANodeThatDiesAndReturnsIsAnsweredOrRefusedSoon) {
+  begin(3);
+  AskingClient asking(cluster(), node(0), Pnn{1});
+  asking.begin(Duration(0));
+  for (unsigned round = 0; round < 10; ++round) {
+    cluster().kill_daemon(node(1), milliseconds(round % 2 == 0 ? 20 : 900));
+    run(seconds(3));
+  }
+  EXPECT_LT(asking.longest_wait(), seconds(2)) << "until it passes for disconnected, and the answer";
+  EXPECT_GT(asking.answered(), 1000u);
+  asking.daemon_died();
   end();
 }
 

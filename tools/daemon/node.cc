@@ -36,6 +36,7 @@ Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState sta
                   control_.request_bump(std::move(reason), now_, actions);
                   run(std::move(actions));
                 }),
+      remote_controls_(control_.incarnation()),
       restore_(*this, databases_),
       addresses_(config_, env_, *this, control_, tunables_),
       tunables_(config_.tunables),
@@ -221,27 +222,36 @@ void Node::tick_control() {
   control_.on_tick(*table, now_, actions);
   run(std::move(actions));
   look_at_gate();
-  note_peers();
+  note_peers(*table);
 }
 
 void Node::on_heartbeats() { tick_control(); }
 
 // Controls that wait for a node end when it disconnects, but for those that wait until it is left out.
-void Node::note_peers() {
-  std::set<Pnn> present;
-  for (const Pnn pnn : connected()) present.insert(pnn);
-  for (const Pnn pnn : connected_peers_) {
-    if (present.contains(pnn)) continue;
-    env_.peer_lost(pnn);
-    for (const RemoteControls::Pending& pending : remote_controls_.lost(pnn)) {
-      reply(pending.reply, -1, {}, "node is disconnected");
-    }
+void Node::note_peers(const HeartbeatTable& table) {
+  std::map<Pnn, Incarnation> present;
+  for (const PeerHeartbeats& peer : table.peers) {
+    if (is_connected(peer.pnn)) present[peer.pnn] = peer.incarnation;
   }
-  for (const Pnn pnn : present) {
-    if (connected_peers_.contains(pnn)) continue;
-    for (const RelayControl& question : remote_controls_.to_ask_again(pnn)) send_relay(pnn, question);
+  for (const auto& [pnn, life] : connected_peers_) {
+    const auto now = present.find(pnn);
+    if (now != present.end() && now->second == life) continue;
+    if (now == present.end()) env_.peer_lost(pnn);
+    end_controls(pnn, "node is disconnected");
+  }
+  for (const auto& [pnn, life] : present) {
+    const auto before = connected_peers_.find(pnn);
+    if (before == connected_peers_.end() || before->second != life) ask_again(pnn);
   }
   connected_peers_ = std::move(present);
+}
+
+void Node::ask_again(Pnn pnn) {
+  for (const RelayControl& question : remote_controls_.to_ask_again(pnn)) send_relay(pnn, question);
+}
+
+void Node::end_controls(Pnn pnn, const std::string& why) {
+  for (const RemoteControls::Pending& pending : remote_controls_.lost(pnn)) reply(pending.reply, -1, {}, why);
 }
 
 // ---- other nodes ----
@@ -280,6 +290,9 @@ void Node::on_gap(Pnn peer) {
   recovery::Actions actions;
   control_.on_link_gap(peer, now_, actions);
   run(std::move(actions));
+  // The answers may be among what was lost.
+  end_controls(peer, "the connection to the node broke, its answer may be lost");
+  ask_again(peer);
 }
 
 void Node::on_reset(Pnn peer) {
@@ -361,7 +374,8 @@ void Node::send_relay(Pnn to, const RelayPayload& payload) {
     to_self_.push_back(payload);
     return;
   }
-  if (!is_connected(to)) return;
+  // Who waits for an answer is there, even if this node has just started and heard no heartbeat from it yet.
+  if (!is_connected(to) && !std::holds_alternative<RelayControlReply>(payload)) return;
   ++statistics_.node_packets_sent;
   env_.link().send(to, MessageKind::Relay, encode_relay(payload));
 }

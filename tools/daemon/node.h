@@ -124,7 +124,9 @@ class Node final : public LinkListener, private NodeServices {
   [[nodiscard]] std::uint32_t generation_for_clients() const;
   [[nodiscard]] bool is_connected(Pnn pnn) const;
   [[nodiscard]] bool is_member(Pnn pnn) const;  // of the view in use
-  void note_peers();
+  void note_peers(const HeartbeatTable& table);
+  void end_controls(Pnn pnn, const std::string& why);  // that wait for the node
+  void ask_again(Pnn pnn);                             // what a disconnect does not answer
   void every_second();
   void heed_tunables();
 
@@ -227,7 +229,7 @@ class Node final : public LinkListener, private NodeServices {
   std::optional<CatchingUp> catching_up_;
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
-  std::set<Pnn> connected_peers_;
+  std::map<Pnn, Incarnation> connected_peers_;  // with the life in which each was heard last
   std::map<Pnn, std::string> removed_nodes_;    // gone from the nodes file, but not yet from the configuration
   bool disk_opened_ = false;                    // all databases found on disk are open
   std::string disk_trouble_;

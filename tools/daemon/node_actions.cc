@@ -226,9 +226,7 @@ void Node::settle_questions(const View& view) {
   for (const RemoteControls::Pending& pending : remote_controls_.left_out(in_view)) {
     reply(pending.reply, -1, {}, "node is disconnected");
   }
-  for (const Pnn pnn : in_view) {
-    for (const RelayControl& question : remote_controls_.to_ask_again(pnn)) send_relay(pnn, question);
-  }
+  for (const Pnn pnn : in_view) ask_again(pnn);
 }
 
 void Node::report_copies_if_quiet() {

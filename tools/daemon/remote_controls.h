@@ -1,6 +1,6 @@
 #pragma once
-// Controls that wait for another node's answer. A control ends exactly once: with the answer, because the
-// node disconnected, or at its deadline. Pure.
+// Controls that wait for another node's answer. A control ends exactly once: with the answer, because the node
+// disconnected or messages from it were lost, or at its deadline. Pure.
 //
 // One kind outlives a disconnect: "is this process alive". Who is told no removes that process's locks. A node that is
 // only silent may still serve its clients until its lease has lapsed, so the question waits until a view leaves the node
@@ -37,6 +37,9 @@ class RemoteControls {
     Instant deadline;
     std::optional<RelayControl> until_left_out;  // the question, for a node that is back
   };
+  // Ids are told from those of earlier lives of this daemon: what another node still answers to one of them is late.
+  explicit RemoteControls(Incarnation life) : last_id_(life << 32) {}
+
   // A new id for a control to `to`.
   std::uint64_t add(Pnn to, const ReplyTo& reply, Instant deadline);
   // The answer from `from`; nothing if it is late, unknown or from somebody else.
@@ -56,7 +59,7 @@ class RemoteControls {
 
  private:
   std::map<std::uint64_t, Pending> pending_;
-  std::uint64_t last_id_ = 0;
+  std::uint64_t last_id_;
 };
 
 }  // namespace tdbmesh

@@ -82,7 +82,7 @@ TEST(Clients, APidIsKnownByAllItsConnections) {
 }
 
 TEST(RemoteControls, AControlEndsExactlyOnce) {
-  RemoteControls controls;
+  RemoteControls controls{1};
   ReplyTo reply;
   reply.client = kSmbd;
   const std::uint64_t first = controls.add(Pnn{1}, reply, Instant{seconds(60)});
@@ -95,8 +95,16 @@ TEST(RemoteControls, AControlEndsExactlyOnce) {
   EXPECT_FALSE(controls.answered(second, Pnn{2}).has_value());
 }
 
+TEST(RemoteControls, AnAnswerToAnEarlierLifeFitsNoControl) {
+  RemoteControls before{1};
+  RemoteControls now{2};
+  const std::uint64_t late = before.add(Pnn{1}, {}, kNever);
+  now.add(Pnn{1}, {}, kNever);
+  EXPECT_FALSE(now.answered(late, Pnn{1}).has_value());
+}
+
 TEST(RemoteControls, ALostNodeEndsAllThatWaitForIt) {
-  RemoteControls controls;
+  RemoteControls controls{1};
   controls.add(Pnn{1}, {}, kNever);
   controls.add(Pnn{1}, {}, kNever);
   controls.add(Pnn{2}, {}, kNever);
@@ -105,7 +113,7 @@ TEST(RemoteControls, ALostNodeEndsAllThatWaitForIt) {
 }
 
 TEST(RemoteControls, WhetherAProcessLivesIsAskedUntilItsNodeIsLeftOut) {
-  RemoteControls controls;
+  RemoteControls controls{1};
   RelayControl question;
   question.data = "pid";
   controls.add_until_left_out(Pnn{1}, {}, kNever, question);
