@@ -215,7 +215,7 @@ std::vector<std::string> ControlPlane::Impl::status(Instant now) const {
       if (cluster().voters.size() == 2) {
         lines.emplace_back(
             "two nodes by majority survive no loss: set `cluster lock = FILE on the cluster file system`, or add a "
-            "third node, so that either node can go on alone");
+            "third node (a witness will do), so that either node can go on alone");
       }
     } else {
       lines.push_back("no quorum: " + describe_votes(cluster(), here, lock_vote()));

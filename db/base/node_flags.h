@@ -16,6 +16,7 @@ inline constexpr NodeFlags kFlagsInactive = kFlagDisconnected | kFlagBanned | kF
 
 inline constexpr std::uint32_t kCapabilityLeader = 0x1;
 inline constexpr std::uint32_t kCapabilityLmaster = 0x2;
+inline constexpr std::uint32_t kCapabilityWitness = 0x100;  // ours: a member for its vote, with neither of the two above
 
 enum class RunState : std::uint32_t { Unknown = 0, Init, Setup, FirstRecovery, Startup, Running, Shutdown };
 

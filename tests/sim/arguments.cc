@@ -84,6 +84,7 @@ Arguments parse_arguments(int argc, char** argv, const std::string& program, std
   app.add_option("--only", arguments.only, "only faults of these kinds")->delimiter(',');
   app.add_flag("--reconfigure", arguments.reconfigure, "five machines, of which 2 to 5 are in the nodes file, which changes");
   app.add_flag("--lock", arguments.lock, "two nodes, the cluster lock is the third vote");
+  app.add_flag("--witness", arguments.witness, "two servers and a witness");
   app.add_flag("--trace", arguments.trace, "all that happens, on stderr");
   app.add_flag("--no-store-faults", no_store_faults, "stores never fail or fill up");
   app.add_option("--addresses", arguments.addresses, "public addresses that every node may host")->check(CLI::Range(0, 64));
@@ -112,6 +113,7 @@ Arguments parse_arguments(int argc, char** argv, const std::string& program, std
     arguments.store_faults = false;
   }
   if (arguments.lock) arguments.pattern.nodes = 2;
+  if (arguments.witness) arguments.pattern.nodes = 3;
   if (arguments.reconfigure) arguments.pattern.nodes = 5;
   arguments.pattern.seed = seed;
   if (seed == 0) {

@@ -27,6 +27,7 @@ struct Arguments {
   std::string plant;
   std::vector<std::string> only; // kinds of faults; empty: all
   bool lock = false;
+  bool witness = false;
   bool reconfigure = false;
   bool trace = false;
   bool store_faults = true;

@@ -45,16 +45,19 @@ NodeCluster::NodeCluster(std::uint64_t seed, ClusterSettings settings)
     nodes_.push_back(std::make_unique<SimNode>(*this, Pnn{i}, clock));
     SimNode* n = nodes_.back().get();
     n->report_unwritten = settings_.plants.lie_about_disk && i + 1 == settings_.nodes;
-    for (std::size_t c = 0; c < settings_.record_clients; ++c) n->add_client(std::make_unique<RecordClient>(*this, *n));
-    for (std::size_t c = 0; c < settings_.commit_clients; ++c) n->add_client(std::make_unique<CommitClient>(*this, *n));
-    for (std::size_t c = 0; c < settings_.talk_clients; ++c) n->add_client(std::make_unique<TalkClient>(*this, *n));
-    if (settings_.visitors) {
-      n->add_client(std::make_unique<VisitorClient>(*this, *n));
-      if (i == 0) n->add_client(std::make_unique<OperatorClient>(*this, *n));
-    }
+    if (!settings_.is_witness(Pnn{i})) add_clients(*n);
     world_.after(world_.random().up_to(milliseconds(200)), [n] { n->start(); });
   }
   choose_faults();
+}
+
+void NodeCluster::add_clients(SimNode& node) {
+  for (std::size_t c = 0; c < settings_.record_clients; ++c) node.add_client(std::make_unique<RecordClient>(*this, node));
+  for (std::size_t c = 0; c < settings_.commit_clients; ++c) node.add_client(std::make_unique<CommitClient>(*this, node));
+  for (std::size_t c = 0; c < settings_.talk_clients; ++c) node.add_client(std::make_unique<TalkClient>(*this, node));
+  if (!settings_.visitors) return;
+  node.add_client(std::make_unique<VisitorClient>(*this, node));
+  if (node.pnn() == Pnn{0}) node.add_client(std::make_unique<OperatorClient>(*this, node));
 }
 
 NodeCluster::~NodeCluster() = default;
@@ -211,6 +214,7 @@ void NodeCluster::check() {
   if (settings_.addresses != 0) check_addresses();
   if (!newest_) return;
   check_gates();
+  if (settings_.witness) check_witness(*nodes_.back());
   if (std::exchange(stores_changed_, false)) check_owners();
 }
 
@@ -231,6 +235,14 @@ void NodeCluster::check_gates() {
                        number(node->pnn()), to_string(node->gate_member().join), to_string(newest_->generation),
                        to_string(member->join)));
     }
+  }
+}
+
+void NodeCluster::check_witness(const SimNode& witness) {
+  const Pnn pnn = witness.pnn();
+  if (newest_->leader == pnn) fail(fmt::format("the witness leads in view {}", to_string(newest_->generation)));
+  for (const Slot& slot : newest_->vnnmap) {
+    if (slot.lmaster == pnn) fail(fmt::format("the witness is an lmaster in view {}", to_string(newest_->generation)));
   }
 }
 

@@ -33,6 +33,7 @@ struct ClusterSettings {
   std::size_t nodes = 3;
   Timing timing;
   bool lock = false;               // two nodes: the cluster lock is the third vote
+  bool witness = false;            // the last node only votes: it leads nothing, keeps no directory, has no clients, no address
   std::vector<std::string> only_faults;  // kinds; empty: all that fit
   bool lock_only_at_node_0 = false;  // the nodes' configurations differ
   Duration vacuum_interval = milliseconds(300);
@@ -60,6 +61,7 @@ struct ClusterSettings {
     bool ignore_numbers = false;    // an answer to an older TAKE or RELEASE counts for the newest
     bool any_generation = false;    // a TAKE of an older view is carried out
   } plants;
+  [[nodiscard]] bool is_witness(Pnn pnn) const { return witness && number(pnn) + 1 == nodes; }
 };
 
 class NodeCluster {
@@ -148,7 +150,9 @@ class NodeCluster {
  private:
   // node_cluster.cc
   void check();
+  void add_clients(SimNode& node);
   void check_owners();
+  void check_witness(const SimNode& witness);
   void check_addresses();
   void check_gates();
   void check_copy(SimNode& node, const char* when);

@@ -55,6 +55,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   settings.nodes = nodes_for(run);
   // Every other cluster of two has the lock, when the seed decides.
   settings.lock = arguments.lock || (run.nodes == 0 && settings.nodes == 2 && run.seed / 16 % 2 == 0);
+  settings.witness = arguments.witness;
   settings.timing = timing_of(run.profile, run.seed);
   settings.trace = arguments.trace;
   settings.store_faults = arguments.store_faults;
@@ -91,7 +92,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   std::fprintf(stderr, "before that, oldest first:\n%s", cluster.recent().c_str());
   std::fprintf(stderr, "replay: node_sim --seed %llu --nodes %zu --seconds %lld --profile %s --addresses %zu%s --trace\n",
                static_cast<unsigned long long>(run.seed), run.nodes, static_cast<long long>(run.seconds),
-               run.profile.c_str(), arguments.addresses, arguments.lock ? " --lock" : "");
+               run.profile.c_str(), arguments.addresses, arguments.lock ? " --lock" : arguments.witness ? " --witness" : "");
 }
 
 void print(const Totals& totals) {

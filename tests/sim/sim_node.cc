@@ -92,7 +92,11 @@ NodeConfig SimNode::config() {
   config.control.timing = settings.timing;
   config.control.flap_guard = false;
   config.control.seed = cluster_.world().random().next();
-  config.public_addresses = sim_addresses(settings.addresses);
+  if (settings.is_witness(pnn_)) {
+    config.control.capabilities = kCapabilityWitness;
+  } else {
+    config.public_addresses = sim_addresses(settings.addresses);
+  }
   config.records.vacuum_interval = settings.vacuum_interval;
   config.records.vacuum_batch = settings.vacuum_batch;
   config.records.hooks = settings.plants.records;

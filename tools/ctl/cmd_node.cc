@@ -93,12 +93,14 @@ Outcome<int> run_getcapabilities(Invocation& in) {
   if (!bits) return passed_on(bits);
   const bool leader = (*bits & kCapabilityLeader) != 0;
   const bool lmaster = (*bits & kCapabilityLmaster) != 0;
+  const bool witness = (*bits & kCapabilityWitness) != 0;
   const char s = in.options.separator;
   const std::string text =
       in.options.machine
           ? fmt::format("{0}LEADER{0}LMASTER{0}\n{0}{1}{0}{2}{0}\n", s, leader ? 1 : 0, lmaster ? 1 : 0)
-          : fmt::format("LEADER: {}\nLMASTER: {}\n", leader ? "YES" : "NO", lmaster ? "YES" : "NO");
-  in.console.show(text, {{"leader", leader}, {"lmaster", lmaster}});
+          : fmt::format("LEADER: {}\nLMASTER: {}\n{}", leader ? "YES" : "NO", lmaster ? "YES" : "NO",
+                        witness ? "WITNESS: YES\n" : "");
+  in.console.show(text, {{"leader", leader}, {"lmaster", lmaster}, {"witness", witness}});
   return 0;
 }
 

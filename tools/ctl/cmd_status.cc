@@ -18,7 +18,8 @@ constexpr ControlOpcode kGetLockState{10004};
 // A node that has just died is asked in vain.
 constexpr Duration kLockPatience = seconds(1);
 
-Outcome<std::vector<NodeLine>> node_lines(Session& session) {
+// CTDB knows no witnesses, so nobody is asked for that where its output is wanted.
+Outcome<std::vector<NodeLine>> node_lines(Session& session, bool as_ctdb) {
   auto map = session.node_map();
   if (!map) return passed_on(map);
   auto runstate = session.ask_u32(ControlOpcode::GetRunstate, session.node());
@@ -38,7 +39,13 @@ Outcome<std::vector<NodeLine>> node_lines(Session& session) {
     lines.push_back(std::move(line));
   }
   const auto answers = session.client().control_many(ControlOpcode::GetIfaces, healthy, {}, session.timeout());
+  const auto roles = session.client().control_many(ControlOpcode::GetCapabilities,
+                                                   as_ctdb ? std::vector<std::uint32_t>() : healthy, {}, session.timeout());
   for (std::size_t i = 0; i < healthy.size(); ++i) {
+    if (i < roles.size() && roles[i] && roles[i]->status == 0) {
+      const auto bits = ctdb::decode_u32(roles[i]->data);
+      lines[healthy[i]].witness = bits && (*bits & kCapabilityWitness) != 0;
+    }
     // A node that does not answer is not partially online, it is on its way out; its flags will say so.
     if (!answers[i] || answers[i]->status != 0) continue;
     const auto list = ctdb::decode<ctdb::IfaceList>(answers[i]->data);
@@ -81,7 +88,7 @@ std::string lock_line(Session& session, std::optional<Pnn> leader) {
 Outcome<int> run_status(Invocation& in) {
   if (!in.args.empty()) return wrong_usage(in, "status");
   Session& session = *in.session;
-  auto lines = node_lines(session);
+  auto lines = node_lines(session, in.options.as_ctdb());
   if (!lines) return passed_on(lines);
   if (in.options.machine) {
     in.console.show(format_nodes_machine(*lines, in.options.separator), json_nodes(*lines));
@@ -118,7 +125,7 @@ Outcome<int> run_status(Invocation& in) {
 Outcome<int> run_nodestatus(Invocation& in) {
   if (in.args.size() > 1) return wrong_usage(in, "nodestatus");
   Session& session = *in.session;
-  auto lines = node_lines(session);
+  auto lines = node_lines(session, in.options.as_ctdb());
   if (!lines) return passed_on(lines);
 
   const std::string wanted = in.args.empty() ? std::to_string(number(session.node())) : in.args[0];

@@ -51,8 +51,8 @@ std::string format_nodes(const std::vector<NodeLine>& nodes) {
   std::string text;
   for (const NodeLine& node : nodes) {
     if ((node.flags & kFlagDeleted) != 0) continue;
-    text += fmt::format("pnn:{} {:<16} {}{}\n", number(node.pnn), node.address, state_text(node),
-                        node.this_node ? " (THIS NODE)" : "");
+    text += fmt::format("pnn:{} {:<16} {}{}{}\n", number(node.pnn), node.address, state_text(node),
+                        node.witness ? " (WITNESS)" : "", node.this_node ? " (THIS NODE)" : "");
   }
   return text;
 }
@@ -84,6 +84,7 @@ Json json_nodes(const std::vector<NodeLine>& nodes) {
                     {"address", node.address},
                     {"state", state_text(node)},
                     {"flags", node.flags & ~kFlagUnknown},
+                    {"witness", node.witness},
                     {"this_node", node.this_node}});
   }
   return list;

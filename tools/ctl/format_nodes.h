@@ -16,6 +16,7 @@ struct NodeLine {
   NodeFlags flags = 0;
   bool partially_online = false;
   bool this_node = false;
+  bool witness = false;  // CTDB knows no such nodes
 };
 
 // What `status` is made of.

@@ -362,6 +362,10 @@ Result<Config> load_config(const ConfigPaths& paths, const IsLocal& is_local) {
   auto addresses = read_public_addresses(paths, config.nodes);
   if (!addresses) return tl::unexpected(addresses.error());
   config.public_addresses = std::move(*addresses);
+  if (config.witness && !config.public_addresses.empty()) {
+    return failure(Fault::Malformed, fmt::format("{}: a witness hosts no public addresses: remove {}/public_addresses on this "
+                                                 "machine", config.file, paths.config_dir));
+  }
   const auto homes = read_first(paths.config_dir, {"home_nodes"});
   if (!homes) return tl::unexpected(homes.error());
   if (*homes) {

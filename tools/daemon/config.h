@@ -17,6 +17,7 @@
 //   [cluster]   quorum = majority | lock | none
 //               lock register = FILE | none   what a `cluster lock = !COMMAND` is remembered in, see below
 //               timing = default | impatient | patient
+//               witness = true | false        this machine votes; it leads nothing, hosts nothing, keeps no directory
 //
 // A lock has no memory. A lock file keeps its own; a `!COMMAND` needs `lock register` before it may count as the third
 // vote of two nodes: a FILE on a file system that both reach, or `none` in writing (as safe as the lock alone).
@@ -66,6 +67,7 @@ struct Config {
   std::string lock_register;  // file beside a `!command` lock, or "none": go on without one
   bool leader_capability = true;
   bool lmaster_capability = true;
+  bool witness = false;
   QuorumChoice quorum = QuorumChoice::Majority;
   bool quorum_given = false;
   Timing timing;

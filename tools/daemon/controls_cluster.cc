@@ -164,6 +164,9 @@ void set_capability(NodeParts& node, const ControlRequest& request, std::uint32_
   const auto on = ctdb::decode_u32(request.data);
   if (!on) return node.services.reply(request.reply, -1);
   const std::uint32_t own = node.control.capabilities_of(node.services.self());
+  if (*on != 0 && (own & kCapabilityWitness) != 0) {
+    return node.services.reply(request.reply, -1, {}, "this node is a witness: see `witness` in its tdbmesh.conf");
+  }
   recovery::Actions actions;
   node.control.set_capabilities(*on != 0 ? own | bit : own & ~bit, node.services.now(), actions);
   node.services.run(std::move(actions));

@@ -1,5 +1,6 @@
 #include "tools/daemon/setup_from_config.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -86,11 +87,16 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
                   ? "neither of the two nodes can go on without the other: the cluster lock is a command without a "
                     "register; set `lock register = FILE` (a file that both nodes reach) or `none`"
                   : "neither of the two nodes can go on without the other: set `cluster lock = FILE on the cluster "
-                    "file system`, or add a third node");
+                    "file system`, or add a third node (a witness will do)");
   }
   control.timing = config.timing;
-  control.capabilities = (config.leader_capability ? kCapabilityLeader : 0) |
-                         (config.lmaster_capability ? kCapabilityLmaster : 0);
+  control.capabilities = config.witness ? kCapabilityWitness
+                                        : (config.leader_capability ? kCapabilityLeader : 0) |
+                                              (config.lmaster_capability ? kCapabilityLmaster : 0);
+  if (config.witness && control.cluster.voters.size() % 2 == 0) {
+    log.write(LogLevel::Warning, fmt::format("this machine is a witness beside {} servers: an odd number of servers survives as "
+                                             "many losses without it", control.cluster.voters.size() - 1));
+  }
   control.start_stopped = config.start_as_stopped;
   control.start_disabled = config.start_as_disabled;
   std::random_device device;

@@ -49,6 +49,8 @@ class Exercise:
         self.services = services.asked_for(options.services)
         self.grade, self.phases = [], []
         self.names = ' '.join(n.name for n in self.servers)
+        # two servers alone have no majority without each other
+        self.lock_decides = len(machines.members) == 2
 
     @property
     def servers(self):
@@ -122,7 +124,7 @@ class Exercise:
     def configure(self):
         self.title('Configuration, the same on all servers')
         folder = self.flavour.config_dir
-        self.edit(self.servers, folder + '/nodes', ''.join(s.address + '\n' for s in self.servers))
+        self.edit(self.lab.members, folder + '/nodes', ''.join(m.address + '\n' for m in self.lab.members))
         self.edit(self.servers, folder + '/public_addresses', '%s/24 pub0\n' % FLOATING)
         if self.flavour.is_peer:
             self.edit(self.servers, folder + '/ctdb.conf', '[logging]\n\tlocation = file:%s\n[cluster]\n\tcluster lock = %s\n' % (
@@ -139,7 +141,7 @@ class Exercise:
             self.type(first, 'tdbmesh keygen %s/cluster.key' % folder)
             with open(first.path(folder + '/cluster.key'), 'rb') as key:
                 content = key.read()
-            for other in self.servers[1:]:
+            for other in self.lab.members[1:]:
                 print('%s# scp -p %s/cluster.key %s:%s/' % (first.name, folder, other.name, folder))
                 with open(other.path(folder + '/cluster.key'), 'wb') as out:
                     out.write(content)
@@ -147,6 +149,9 @@ class Exercise:
             for script in [self.flavour.script] + [service.script for service in self.services]:
                 self.on_all('tdbmesh event script enable legacy %s' % script)
             self.edit(self.servers, '/etc/default/tdbmesh', 'META=lock\n')
+            if self.lab.witness:
+                self.edit([self.lab.witness], folder + '/tdbmesh.conf', '[cluster]\n\twitness = true\n')
+                self.type(self.lab.witness, 'systemctl enable --now tdbmesh')
         share = ('\tpath = /\n\tvfs objects = glusterfs\n\tglusterfs:volume = data\n\tkernel share modes = no\n'
                  if self.options.vfs_glusterfs else '\tpath = /data\n')
         self.edit(self.servers, '/etc/samba/smb.conf', ''.join((
@@ -190,7 +195,7 @@ class Exercise:
             self.flavour.service, self.names, '' if self.flavour.is_peer else ", by tdbmesh's Gluster hooks"),
             all(LOCK_MOUNT in s.run('mount -t fuse.glusterfs').stdout and
                 s.run('systemctl is-enabled %s' % self.flavour.service, check=False).returncode == 0 for s in self.servers))
-        self.check('all servers are OK', self.lab.all_ok())
+        self.check('all servers are OK', self.lab.all_ok(expect=self.lab.members))
         wait_for(lambda: self.serving() is not None, lambda: 'smbd behind the address\n' + self.lab.describe(), 120)
         self.check('the floating address is on exactly one server', len(self.lab.holders()) == 1)
         self.story(first)
@@ -302,7 +307,7 @@ class Exercise:
             self.phase('silent: a lock of the dead server is free, says lock check', float(free.group(1)))
 
     def wait_ok(self, servers, bound=120):
-        wait_for(lambda: self.lab.all_ok(servers), lambda: 'all to be OK\n' + self.lab.describe(), bound, 0.1)
+        wait_for(lambda: self.lab.all_ok(servers, self.lab.members), lambda: 'all to be OK\n' + self.lab.describe(), bound, 0.1)
 
     def fault(self, kind):
         silently = kind == 'silent'
@@ -337,10 +342,10 @@ class Exercise:
             if holders:
                 moved = time.monotonic() - began
                 break
-            if silently and not self.flavour.is_peer and 'waited for' not in told:
+            if silently and self.lock_decides and not self.flavour.is_peer and 'awaited for' not in told:
                 told = watcher.run('timeout 10 tdbmesh -v status', check=False, bound=20).stdout
             time.sleep(0.02)
-        if told and len(self.servers) == 2:
+        if told and self.lock_decides:
             print('%s# tdbmesh status -v       (while it waits)\n    %s' % (watcher.name, told.rstrip().replace('\n', '\n    ')))
         self.check('%s: the address moved to a server that is up' % kind, moved is not None)
         if moved is not None:
@@ -378,13 +383,13 @@ class Exercise:
         logs = {s.number: s.log()[logs[s.number]:] for s in others}
         self.check('%s: nobody was banned' % kind, not any('anning node' in t or 'is banned' in t for t in logs.values()))
         self.check('%s: the daemons of the others ran on' % kind, daemons == {s.number: s.daemon_pid() for s in others})
-        if silently and len(self.servers) == 2:
+        if silently and self.lock_decides:
             self.type(watcher, "grep -hE 'has not responded|isconnect' /var/log/glusterfs/gluster-lock.log "
                       "/var/log/glusterfs/bricks/bricks-lock.log | cut -c1-150 | tail -n 12", check=False)
         print('%s# tail %s' % (watcher.name, self.flavour.log))
         for line in logs[watcher.number].splitlines()[-30:]:
             print('    ' + line)
-        if silently and not self.flavour.is_peer and len(self.servers) == 2:
+        if silently and not self.flavour.is_peer and self.lock_decides:
             self.check('silent: the log says that the lock was waited for, and which',
                        'waiting for the cluster lock ' + self.flavour.lock in logs[watcher.number])
         return served
@@ -413,8 +418,9 @@ class Exercise:
         except lab.LabError as error:
             print(error, flush=True)
             self.check('the exercise went on to its end', False, str(error).splitlines()[0])
-        self.title('Grade: %s, %d servers%s' % (self.flavour.name, len(self.servers),
-                                               ', lock volume as Gluster ships it' if self.options.default_volume else ''))
+        self.title('Grade: %s, %d servers%s%s' % (
+            self.flavour.name, len(self.servers), ' and a witness' if self.lab.witness else '',
+            ', lock volume as Gluster ships it' if self.options.default_volume else ''))
         for text, good in self.grade:
             print('%-8s %s' % ('SUCCESS' if good else 'FAIL', text))
         print()
@@ -461,6 +467,8 @@ def main():
     which.add_argument('--orderly', dest='faults', action='store_const', const=('orderly',), help='only the orderly shutdown')
     parser.set_defaults(faults=('silent', 'orderly'))
     parser.add_argument('--default-volume', action='store_true', help='leave the lock volume as Gluster ships it')
+    parser.add_argument('--witness', action='store_true', help='a third machine that only votes: with two servers the lock is '
+                        'then not waited for')
     parser.add_argument('--vfs-glusterfs', action='store_true', help='Samba uses libgfapi in place of the mount')
     parser.add_argument('--with', dest='services', default='', metavar='SERVICE,...',
                         help='serve these too: %s, or all' % ', '.join(services.ALL))
@@ -468,6 +476,8 @@ def main():
     parser.add_argument('--peer', action='store_true', help='then the same with the real CTDB, and both side by side')
     parser.add_argument('--only-peer', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.witness and options.nodes != 2:
+        parser.error('--witness: three servers have a majority without one')
     try:
         wanted = services.asked_for(options.services)
     except ValueError as error:
@@ -482,7 +492,7 @@ def main():
     try:
         for make in ([] if options.only_peer else [Ours]) + ([Theirs] if options.peer or options.only_peer else []):
             flavour = Theirs(cluster_lock=Theirs.lock, tunables=()) if make is Theirs else Ours()
-            with TextbookLab(options.nodes, flavour) as machines:
+            with TextbookLab(options.nodes, flavour, options.witness and make is Ours) as machines:
                 exercise = Exercise(machines, options)
                 ended_well = exercise.run()
                 if make is Ours or options.only_peer:

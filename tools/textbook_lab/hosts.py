@@ -2,6 +2,7 @@
 
     server1, server2 ...   eth0 10.98.0.<k>  private network: the cluster and GlusterFS
                            pub0 10.99.0.<k>  public network: where clients are, and the floating address
+    witness, if wanted     eth0 10.98.0.<k>  nothing else: tdbmesh alone runs there
     workstation            pub0 10.99.0.200
 
 A machine's root is a tmpfs with the machine's own /usr, over which an installation of tdbmesh is laid; its /etc is the
@@ -36,9 +37,15 @@ def install_tdbmesh(folder):
 
 
 class TextbookLab(Lab):
-    def __init__(self, count, flavour):
+    def __init__(self, count, flavour, witness=False):
         super().__init__(count, flavour)
-        self.workstation = None
+        self.with_witness = witness
+        self.witness = self.workstation = None
+
+    @property
+    def members(self):
+        """The machines in the nodes file."""
+        return self.nodes + ([self.witness] if self.witness else [])
 
     # -- making --
 
@@ -54,6 +61,8 @@ class TextbookLab(Lab):
             self.in_switch('ip', 'link', 'set', bridge, 'up')
         for number in range(self.count):
             self.nodes.append(self._machine(number, 'server%d' % (number + 1)))
+        if self.with_witness:
+            self.witness = self._machine(self.count, 'witness')
         self.workstation = self._machine(99, 'workstation')
 
     def _machine(self, number, name):
@@ -97,8 +106,9 @@ class TextbookLab(Lab):
         done = subprocess.run(node.enter(['sh', '-ec', '\n'.join(script)]), capture_output=True, text=True)
         if done.returncode:
             raise LabError('cannot build %s: %s' % (node.name, done.stderr))
-        wires = [('lan', 'port%d', 'eth0', node.address)] if node.number != 99 else []
-        wires.append(('world', 'pub%d', 'pub0', WORKSTATION if node.number == 99 else '10.99.0.%d' % (node.number + 1)))
+        wires = [('lan', 'port%d', 'eth0', node.address)] if node.name != 'workstation' else []
+        if node.name != 'witness':
+            wires.append(('world', 'pub%d', 'pub0', WORKSTATION if node.number == 99 else '10.99.0.%d' % (node.number + 1)))
         for bridge, port, interface, address in wires:
             port = port % node.number
             # the end of a host that lost its power goes with its namespace, which the kernel takes down in its own time
@@ -114,7 +124,8 @@ class TextbookLab(Lab):
             with open(node.path(inside), 'w') as out:
                 out.write(text)
         write('/etc/hosts', '127.0.0.1 localhost\n' + ''.join(
-            '10.98.0.%d server%d\n' % (k + 1, k + 1) for k in range(self.count)))
+            '10.98.0.%d server%d\n' % (k + 1, k + 1) for k in range(self.count)) + (
+                '10.98.0.%d witness\n' % (self.count + 1) if self.with_witness else ''))
         write('/etc/hostname', node.name + '\n')
         write('/etc/fstab', '')
         write('/etc/nsswitch.conf', 'passwd: files\ngroup: files\nhosts: files\n')
@@ -126,9 +137,11 @@ class TextbookLab(Lab):
             os.makedirs(node.path(folder), exist_ok=True)
 
     def destroy(self):
-        if self.up and self.workstation:
-            self.workstation.kill()
-            self.workstation = None
+        if self.up:
+            for machine in (self.witness, self.workstation):
+                if machine:
+                    machine.kill()
+            self.witness = self.workstation = None
         super().destroy()
 
     # -- what can happen to a server --

@@ -84,6 +84,14 @@ TEST_F(ConfigDirectory, TakesOurOwnOptionsFromTdbmeshConf) {
   EXPECT_THAT(config->notices, IsEmpty());
 }
 
+TEST_F(ConfigDirectory, AWitnessHostsNoAddresses) {
+  write("tdbmesh.conf", "[cluster]\nwitness = true\n");
+  EXPECT_TRUE(load()->witness);
+  write("public_addresses", "10.0.0.1/24 eth0\n");
+  EXPECT_EQ(error(), directory_ + "/tdbmesh.conf: a witness hosts no public addresses: remove " + directory_ +
+                         "/public_addresses on this machine");
+}
+
 TEST_F(ConfigDirectory, TakesEveryOptionOfCtdbConf) {
   std::filesystem::create_directory(directory_ + "/vol");
   std::filesystem::create_directory(directory_ + "/pers");
