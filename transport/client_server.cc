@@ -62,10 +62,10 @@ ClientServer::ClientServer(EventLoop& loop, std::string path, ClientListener& li
       listener_(listener),
       limits_(limits),
       read_buffer_(kReadSize),
-      alive_(std::make_shared<bool>(true)) {}
+      hook_(loop.at_end_of_turn([this] { return end_of_turn(); })) {}
 
 ClientServer::~ClientServer() {
-  *alive_ = false;
+  loop_.remove(hook_);
   loop_.cancel(accept_again_);
   for (auto& [id, client] : clients_) {
     loop_.remove(client->fd);
@@ -193,7 +193,6 @@ void ClientServer::send(ClientId id, Bytes packet) {
   if (client->waits_for_room || client->flush_pending) return;
   client->flush_pending = true;
   to_flush_.push_back(id);
-  schedule_end_of_turn();
 }
 
 void ClientServer::close(ClientId id) {
@@ -253,18 +252,11 @@ void ClientServer::begin_close(Client& client) {
   ::close(client.fd);
   client.fd = -1;
   to_reap_.push_back(client.id);
-  schedule_end_of_turn();
 }
 
-void ClientServer::schedule_end_of_turn() {
-  if (std::exchange(end_of_turn_scheduled_, true)) return;
-  loop_.defer([this, alive = alive_] {
-    if (*alive) end_of_turn();
-  });
-}
-
-void ClientServer::end_of_turn() {
-  end_of_turn_scheduled_ = false;
+// True if there is more to do at once.
+bool ClientServer::end_of_turn() {
+  if (to_flush_.empty() && to_reap_.empty()) return false;
   // What listeners send from on_drained or on_disconnect joins the lists of the next turn.
   const auto to_flush = std::exchange(to_flush_, {});
   for (const ClientId id : to_flush) {
@@ -278,6 +270,7 @@ void ClientServer::end_of_turn() {
     clients_.erase(id);
     listener_.on_disconnect(id);
   }
+  return !to_flush_.empty() || !to_reap_.empty();
 }
 
 }  // namespace tdbmesh

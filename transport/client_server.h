@@ -99,8 +99,7 @@ class ClientServer {
   void read_from(Client& client);
   void flush(Client& client);
   void begin_close(Client& client);
-  void end_of_turn();
-  void schedule_end_of_turn();
+  [[nodiscard]] bool end_of_turn();
   [[nodiscard]] Client* find(ClientId id);
   [[nodiscard]] ClientId next_id();
 
@@ -118,9 +117,8 @@ class ClientServer {
   std::map<ClientId, std::unique_ptr<Client>> clients_;
   std::vector<ClientId> to_flush_;
   std::vector<ClientId> to_reap_;
-  bool end_of_turn_scheduled_ = false;
   std::vector<char> read_buffer_;
-  std::shared_ptr<bool> alive_;  // false once destroyed: deferred tasks look first
+  EventLoop::Hook hook_;
 };
 
 }  // namespace tdbmesh

@@ -10,6 +10,8 @@
 
 #include <fmt/format.h>
 
+#include "db/base/check.h"
+
 namespace tdbmesh {
 namespace {
 
@@ -43,6 +45,13 @@ std::string_view trimmed(std::string_view text) {
 }
 
 }  // namespace
+
+zmtp::CurvePair curve_pair(const ClusterKey& key) {
+  zmtp::CurvePair pair;
+  TDBMESH_CHECK(zmq_z85_decode(pair.public_key.data(), key.public_key.c_str()) != nullptr &&
+                zmq_z85_decode(pair.secret_key.data(), key.secret_key.c_str()) != nullptr);
+  return pair;
+}
 
 Result<ClusterKey> generate_cluster_key() {
   std::array<char, kKeyText + 1> public_key{};

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "db/base/result.h"
+#include "transport/curve.h"
 
 namespace tdbmesh {
 
@@ -20,6 +21,9 @@ struct ClusterKey {
   std::string secret_key;  // Z85, 40 characters; never log it
   friend bool operator==(const ClusterKey&, const ClusterKey&) = default;
 };
+
+// The two halves as the 32 bytes that they stand for. The key must be a valid one, as all that the calls below give are.
+[[nodiscard]] zmtp::CurvePair curve_pair(const ClusterKey& key);
 
 // A new pair from the system's random source.
 [[nodiscard]] Result<ClusterKey> generate_cluster_key();

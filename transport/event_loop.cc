@@ -114,6 +114,14 @@ void EventLoop::post(Task task) {
 
 void EventLoop::defer(Task task) { deferred_.push_back(std::move(task)); }
 
+EventLoop::Hook EventLoop::at_end_of_turn(std::function<bool()> hook) {
+  const Hook name{next_timer_++};
+  hooks_.emplace(name.serial, std::move(hook));
+  return name;
+}
+
+void EventLoop::remove(Hook hook) { hooks_.erase(hook.serial); }
+
 void EventLoop::wake() {
   const std::uint64_t one = 1;
   // A full counter means that the loop will wake anyway.
@@ -137,12 +145,13 @@ void EventLoop::run_once(Duration longest_sleep) {
   run_due_timers();
   run_posted();
   run_deferred();
+  run_hooks();
   turns_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void EventLoop::sleep_and_dispatch(Duration longest_sleep) {
   Duration sleep = longest_sleep;
-  if (!deferred_.empty()) sleep = Duration::zero();
+  if (!deferred_.empty() || hooks_have_more_) sleep = Duration::zero();
   if (!timers_.empty() && sleep > Duration::zero()) {
     // now_ is the beginning of the last turn, which may have been a long one.
     sleep = std::clamp(timers_.begin()->first.when - boot_time_now(), Duration::zero(), sleep);
@@ -201,6 +210,11 @@ void EventLoop::run_deferred() {
   std::vector<Task> tasks;
   tasks.swap(deferred_);
   for (const Task& task : tasks) task();
+}
+
+void EventLoop::run_hooks() {
+  hooks_have_more_ = false;
+  for (const auto& [serial, hook] : hooks_) hooks_have_more_ = hook() || hooks_have_more_;
 }
 
 }  // namespace tdbmesh

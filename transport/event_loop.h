@@ -3,8 +3,8 @@
 // it and owns everything it calls; from other threads only post() and stop() may be called, and turns() read.
 //
 // A turn: sleep until something is ready or due, read the clock once, call the handlers of the ready
-// descriptors, the due timers, the posted tasks, and last the deferred tasks. A handler that throws or blocks
-// is a bug. Whatever a handler removes is not called any more, even in the same turn.
+// descriptors, the due timers, the posted tasks, the deferred tasks, and last the hooks. A handler that throws or
+// blocks is a bug. Whatever a handler removes is not called any more, even in the same turn.
 
 #include <atomic>
 #include <cstdint>
@@ -30,6 +30,11 @@ class EventLoop {
     Instant when = kNever;
     std::uint64_t sequence = 0;
     friend auto operator<=>(const Timer&, const Timer&) = default;
+  };
+
+  // Names a hook. The default value names none.
+  struct Hook {
+    std::uint64_t serial = 0;
   };
 
   // An idle loop still turns this often, so that who watches turns() can tell idle from hung, and so that
@@ -59,6 +64,11 @@ class EventLoop {
   // From the loop's thread: runs `task` at the end of this turn; what such a task defers, at the end of the next.
   void defer(Task task);
 
+  // Calls `hook` at the end of each turn, when everything else is done: the place to write out what a turn has gathered.
+  // It answers whether it has more to do, and then the next turn begins without sleep. It must not remove hooks.
+  Hook at_end_of_turn(std::function<bool()> hook);
+  void remove(Hook hook);
+
   // The time of this turn (boot time, see time.h).
   [[nodiscard]] Instant now() const { return now_; }
   // Turns so far, from any thread. It grows while the loop makes progress.
@@ -82,6 +92,7 @@ class EventLoop {
   void run_due_timers();
   void run_posted();
   void run_deferred();
+  void run_hooks();
   void wake();
 
   int epoll_fd_;
@@ -92,6 +103,8 @@ class EventLoop {
   std::vector<Watch> watches_;  // by descriptor
   std::map<Timer, Task> timers_;
   std::vector<Task> deferred_;
+  std::map<std::uint64_t, std::function<bool()>> hooks_;
+  bool hooks_have_more_ = false;
   std::mutex posted_mutex_;
   std::vector<Task> posted_;  // guarded by posted_mutex_
   std::atomic<bool> stopping_{false};

@@ -26,6 +26,7 @@
 #include "db/base/check.h"
 #include "db/base/thread.h"
 #include "transport/realtime.h"
+#include "transport/tcp_socket.h"
 #include "transport/zmq_guard.h"
 #include "transport/zmq_sockets.h"
 

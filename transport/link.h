@@ -1,7 +1,7 @@
 #pragma once
 // Between nodes: ordered messages that are never repeated. What is lost (a broken connection, a full queue)
-// is reported as a gap, never resent: the protocols above repair by a new view. The ZeroMQ mesh
-// (zmq_mesh.h) and the simulator's network are the two implementations of this contract.
+// is reported as a gap, never resent: the protocols above repair by a new view. The mesh
+// (mesh.h) and the simulator's network are the two implementations of this contract.
 
 #include <cstdint>
 

@@ -1,7 +1,5 @@
 #include "transport/zmq_guard.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <zmq.h>
 
@@ -9,15 +7,12 @@
 #include <cerrno>
 #include <cstring>
 
-#include <fmt/format.h>
-
 #include "db/base/thread.h"
+#include "transport/tcp_socket.h"
 
 namespace tdbmesh {
 namespace {
 
-constexpr std::size_t kMostReportedAddresses = 1024;
-constexpr Duration kReportInterval = std::chrono::minutes(1);
 constexpr const char* kZapEndpoint = "inproc://zeromq.zap.01";
 constexpr const char* kMonitorEndpoint = "inproc://guard-monitor";
 
@@ -27,19 +22,7 @@ std::string peer_of(int fd) {
   // The descriptor belongs to ZeroMQ's thread, which may have closed it by now. Asking for the address
   // disturbs nobody; at worst the log names no address or that of a newer connection.
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return "unknown";
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  if (storage.ss_family == AF_INET) {
-    sockaddr_in in{};
-    std::memcpy(&in, &storage, sizeof in);
-    inet_ntop(AF_INET, &in.sin_addr, text.data(), text.size());
-  } else if (storage.ss_family == AF_INET6) {
-    sockaddr_in6 in{};
-    std::memcpy(&in, &storage, sizeof in);
-    inet_ntop(AF_INET6, &in.sin6_addr, text.data(), text.size());
-  } else {
-    return "unknown";
-  }
-  return canonical_address(text.data()).value_or("unknown");
+  return canonical_address(storage);
 }
 
 // All frames of the message that waits, or false if there is none (or the context ends).
@@ -68,56 +51,6 @@ std::string handshake_failure(std::uint32_t code) {
     case ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: return "its [transport] security setting differs from ours";
     default: return "does not speak our protocol";
   }
-}
-
-std::optional<std::string> canonical_address(const std::string& address) {
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  in_addr four{};
-  if (inet_pton(AF_INET, address.c_str(), &four) == 1) return inet_ntop(AF_INET, &four, text.data(), text.size());
-  in6_addr six{};
-  if (inet_pton(AF_INET6, address.c_str(), &six) != 1) return std::nullopt;
-  if (IN6_IS_ADDR_V4MAPPED(&six)) {
-    std::memcpy(&four, six.s6_addr + 12, sizeof four);
-    return inet_ntop(AF_INET, &four, text.data(), text.size());
-  }
-  return inet_ntop(AF_INET6, &six, text.data(), text.size());
-}
-
-void AccessList::set(const std::vector<PeerAddress>& peers, Pnn self) {
-  std::map<std::string, Pnn> fresh;
-  for (const PeerAddress& peer : peers) {
-    if (peer.pnn != self) fresh[canonical_address(peer.address).value_or(peer.address)] = peer.pnn;
-  }
-  const std::lock_guard lock(mutex_);
-  peers_.swap(fresh);
-}
-
-std::optional<Pnn> AccessList::find(const std::string& address) const {
-  const auto canonical = canonical_address(address);
-  if (!canonical) return std::nullopt;
-  const std::lock_guard lock(mutex_);
-  const auto found = peers_.find(*canonical);
-  if (found == peers_.end()) return std::nullopt;
-  return found->second;
-}
-
-std::optional<std::string> RejectionFilter::line(const Rejection& rejection, Instant now) {
-  const std::string who = fmt::format("{} {}", rejection.outgoing ? "connection to" : "refused a connection from",
-                                      rejection.address);
-  if (seen_.size() >= kMostReportedAddresses && !seen_.contains(who)) {
-    std::erase_if(seen_, [&](const auto& entry) { return now - entry.second.logged >= kReportInterval; });
-    if (seen_.size() >= kMostReportedAddresses) return std::nullopt;
-  }
-  const auto [entry, added] = seen_.try_emplace(who);
-  Seen& seen = entry->second;
-  if (!added && now - seen.logged < kReportInterval) {
-    ++seen.swallowed;
-    return std::nullopt;
-  }
-  std::string text = fmt::format("{}: {}", who, rejection.reason);
-  if (seen.swallowed > 0) text += fmt::format(" ({} more since the last report)", seen.swallowed);
-  seen = Seen{now, 0};
-  return text;
 }
 
 // What the thread works on: its two sockets and the connections that were accepted and still live.

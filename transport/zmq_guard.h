@@ -12,55 +12,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <map>
-#include <optional>
 #include <string>
 #include <thread>
-#include <vector>
 
-#include "db/base/ids.h"
-#include "db/base/time.h"
-#include "transport/peer_address.h"
+#include "transport/access_list.h"
 
 namespace tdbmesh {
 
-// One text per address: "10.0.0.1" however it was written. nullopt if it is no numeric IPv4 or IPv6 address.
-[[nodiscard]] std::optional<std::string> canonical_address(const std::string& address);
-
 // What a ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL value means, for people.
 [[nodiscard]] std::string handshake_failure(std::uint32_t code);
-
-// Addresses let in. Shared between the owner and the guard's thread.
-class AccessList {
- public:
-  void set(const std::vector<PeerAddress>& peers, Pnn self);
-  [[nodiscard]] std::optional<Pnn> find(const std::string& address) const;
-
- private:
-  mutable std::mutex mutex_;
-  std::map<std::string, Pnn> peers_;
-};
-
-struct Rejection {
-  std::string address;  // "unknown" if it was gone before it could be asked
-  std::string reason;
-  bool outgoing = false;  // the other side refused us
-};
-
-// Lets one report per address and minute through, and bounds what it remembers. Not thread safe.
-class RejectionFilter {
- public:
-  // The line to log, or nullopt. Counts what it swallows and says so in the next line.
-  std::optional<std::string> line(const Rejection& rejection, Instant now);
-
- private:
-  struct Seen {
-    Instant logged{};
-    std::uint64_t swallowed = 0;
-  };
-  std::map<std::string, Seen> seen_;
-};
 
 class ZmqGuard {
  public:

@@ -1,5 +1,5 @@
 #pragma once
-// The links between simulated nodes, with the contract of transport/link.h as the ZeroMQ mesh keeps it: in order
+// The links between simulated nodes, with the contract of transport/link.h as the mesh keeps it: in order
 // per direction, never twice, numbered per session. Loss of packets is a delay, because TCP repeats them; what is
 // really lost is the tail of a connection that broke. The receiver is told of a gap when the next message comes, or
 // a second later. While a peer is not reachable messages wait or are lost, as the draw says; a sender that calls

@@ -1,8 +1,7 @@
 #pragma once
-// A few mesh nodes on loopback addresses of this process's own, driven by one test thread. What each node's
+// A few mesh nodes on loopback addresses of this process's own, driven by one test thread and one event loop. What each node's
 // listener is told is kept in order.
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,7 +15,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "transport/zmq_mesh.h"
+#include "transport/mesh.h"
 
 namespace tdbmesh {
 
@@ -83,23 +82,21 @@ class MeshNetwork {
   }
   void start(int node, Incarnation incarnation) { start(node, options(node, incarnation)); }
   void start(int node, MeshOptions with) {
-    auto mesh = ZmqMesh::open(std::move(with), recorders_[node]);
+    auto mesh = Mesh::open(*loop_, std::move(with), recorders_[node]);
     ASSERT_TRUE(mesh) << mesh.error().context;
     meshes_[node] = std::move(*mesh);
   }
   void stop(int node) { meshes_.erase(node); }
 
-  ZmqMesh& mesh(int node) { return *meshes_.at(node); }
+  EventLoop& loop() { return *loop_; }
+  Mesh& mesh(int node) { return *meshes_.at(node); }
   Link& link(int node) { return mesh(node); }
   Recorder& heard(int node) { return recorders_[node]; }
   std::vector<std::string>& reports(int node) { return reports_[node]; }
   [[nodiscard]] const std::optional<ClusterKey>& key() const { return key_; }
 
   void turn(int longest_ms = 10) {
-    std::vector<pollfd> fds;
-    for (auto& [node, mesh] : meshes_) fds.push_back({mesh->ready_fd(), POLLIN, 0});
-    ::poll(fds.data(), fds.size(), longest_ms);
-    for (auto& [node, mesh] : meshes_) mesh->process();
+    loop_->run_once(milliseconds(longest_ms));
   }
   bool until(const std::function<bool()>& condition) {
     const auto end = std::chrono::steady_clock::now() + kPatience;
@@ -118,10 +115,11 @@ class MeshNetwork {
 
  private:
   int nodes_;
+  std::unique_ptr<EventLoop> loop_ = EventLoop::create().value();
   std::optional<ClusterKey> key_;
   std::map<int, Recorder> recorders_;
   std::map<int, std::vector<std::string>> reports_;
-  std::map<int, std::unique_ptr<ZmqMesh>> meshes_;
+  std::map<int, std::unique_ptr<Mesh>> meshes_;
 };
 
 }  // namespace tdbmesh

@@ -28,8 +28,8 @@
 #include "transport/client_server.h"
 #include "transport/event_loop.h"
 #include "transport/heartbeat_thread.h"
+#include "transport/mesh.h"
 #include "transport/realtime.h"
-#include "transport/zmq_mesh.h"
 
 namespace tdbmesh {
 namespace {
@@ -198,7 +198,7 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   std::unique_ptr<ChainWaiter> chain_waiter_;
   std::unique_ptr<ipfailover::AddressShell> addresses_;
   std::unique_ptr<HeartbeatThread> heartbeats_;
-  std::unique_ptr<ZmqMesh> mesh_;
+  std::unique_ptr<Mesh> mesh_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<ScriptRunner> runner_;
   std::deque<std::string> notifications_;  // the first is being told
@@ -251,9 +251,8 @@ Result<void> Daemon::Impl::start() {
   mesh.port = setup_.port;
   mesh.peers = setup_.peers;
   mesh.key = setup_.key;
-  mesh.realtime = setup_.realtime;
   mesh.report = [this](const std::string& line) { log(LogLevel::Warning, line); };
-  Result<std::unique_ptr<ZmqMesh>> link = ZmqMesh::open(std::move(mesh), *this);
+  Result<std::unique_ptr<Mesh>> link = Mesh::open(*loop_, std::move(mesh), *this);
   if (!link) return tl::unexpected<Error>(link.error());
   mesh_ = std::move(*link);
 
@@ -419,13 +418,10 @@ Result<void> Daemon::Impl::watch_parts() {
   const auto watch = [&](int fd, std::function<void()> handler) {
     return loop_->add(fd, EPOLLIN, [handler = std::move(handler)](std::uint32_t) { handler(); });
   };
-  Result<void> done = watch(mesh_->ready_fd(), [this] { mesh_->process(); });
-  if (done) {
-    done = watch(heartbeats_->wake_fd(), [this] {
-      heartbeats_->take_wake();
-      in_turn([&] { node_->on_heartbeats(); });
-    });
-  }
+  Result<void> done = watch(heartbeats_->wake_fd(), [this] {
+    heartbeats_->take_wake();
+    in_turn([&] { node_->on_heartbeats(); });
+  });
   if (done) {
     done = watch(worker_->fd(), [this] {
       for (const Completion& c : worker_->take()) in_turn([&] { node_->on_durable(c.ticket, c.result); });

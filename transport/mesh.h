@@ -1,23 +1,19 @@
 #pragma once
-// The mesh of nodes over ZeroMQ: the Link of a real cluster.
+// The mesh of nodes: the Link of a real cluster.
 //
-// Every node binds one socket for receiving (PULL) at its own address and has one socket for sending (PUSH)
-// per peer, connected from its own address, so that the address says who is calling. With a cluster key all
-// connections are CURVE: both ends prove that they hold the key, and only addresses of configured peers are
-// let in; what is not is refused, counted and reported once a minute per address. Who sent a message is
-// what the authenticated connection says; an envelope that claims another sender is dropped and counted.
+// Every node listens at its own address (zmtp_receiver.h) and has one connection for sending per peer, from its own
+// address, so that the address says who is calling (zmtp_sender.h). What is on the wire is ZeroMQ's protocol, PUSH to
+// PULL. With a cluster key all connections are CURVE: both ends prove that they hold the key, and only addresses of
+// configured peers are let in; what is not is refused, counted and reported once a minute per address. Who sent a
+// message is what the authenticated connection says; an envelope that claims another sender is dropped and counted.
 //
-// Order is kept per peer; nothing is sent twice. What is lost shows as LinkListener::on_gap at the receiver
-// (numbers in the envelope; after each reconnect and each drop the sender tells its count) and, when a
-// queue was full, at the sender too. ZeroMQ reconnects by itself, every 10 to 100 ms, and keeps what was
-// queued.
+// Order is kept per peer; nothing is sent twice. What is lost shows as LinkListener::on_gap at the receiver (numbers in
+// the envelope; after each reconnect and each drop the sender tells its count) and, when a queue was full, at the sender
+// too. Lost connections are made again, and what was queued is kept.
 //
-// Threads: all members belong to one thread, the event loop's, and so do all calls of the listener and of
-// `report`; they happen inside process() only, never inside send(). ZeroMQ's own I/O thread and the guard's
-// (zmq_guard.h) work behind.
-//
-// Event loop: watch ready_fd() for readability (level-triggered) and call process(). One call handles a
-// bounded number of messages; the descriptor stays readable while there is more.
+// All of it belongs to the event loop and its thread: a message costs one system call here, and what it shares of one
+// epoll_wait and one recv there. Calls of the listener and of `report` come from the event loop, never inside a call of
+// the mesh's own.
 
 #include <cstdint>
 #include <functional>
@@ -29,7 +25,9 @@
 #include "db/base/ids.h"
 #include "db/base/result.h"
 #include "db/base/time.h"
+#include "transport/arrivals.h"
 #include "transport/cluster_key.h"
+#include "transport/event_loop.h"
 #include "transport/heartbeat_core.h"
 #include "transport/link.h"
 #include "transport/peer_address.h"
@@ -48,7 +46,6 @@ struct MeshOptions {
   // Bounds per peer on what waits to be sent: beyond either, messages are dropped (and show as gap).
   int most_queued_messages = 20'000;
   std::size_t most_queued_bytes = std::size_t{512} << 20;
-  bool realtime = false;  // ZeroMQ's thread before ordinary processes, if the system allows it
   // One line for the log: connections refused, envelopes dropped. Rate-limited. May be empty.
   std::function<void(const std::string& line)> report;
 };
@@ -65,19 +62,16 @@ struct MeshStatistics {
   std::uint64_t rejected = 0;  // connections refused
 };
 
-class ZmqMesh final : public Link {
+class Mesh final : public Link {
  public:
-  // Binds and starts connecting. Fails with Refused or Io when the address cannot be bound. The listener
-  // must outlive the mesh.
-  static Result<std::unique_ptr<ZmqMesh>> open(MeshOptions options, LinkListener& listener);
-  ~ZmqMesh() override;  // drops what is still queued
-  ZmqMesh(const ZmqMesh&) = delete;
-  ZmqMesh& operator=(const ZmqMesh&) = delete;
+  // Binds and starts connecting. Fails with Busy, NotFound or Io when the address cannot be bound. Loop and listener must
+  // outlive the mesh.
+  static Result<std::unique_ptr<Mesh>> open(EventLoop& loop, MeshOptions options, LinkListener& listener);
+  ~Mesh() override;  // drops what is still queued
+  Mesh(const Mesh&) = delete;
+  Mesh& operator=(const Mesh&) = delete;
 
   void send(Pnn to, MessageKind kind, Bytes body) override;
-
-  [[nodiscard]] int ready_fd() const;
-  void process();
 
   // The peer runs in this incarnation, as its heartbeat says. If that is news, what is still queued for the
   // earlier one is discarded. Call it before anything is sent to the new incarnation; the mesh calls it
@@ -91,17 +85,17 @@ class ZmqMesh final : public Link {
 
   // For heartbeats (HeartbeatCore::set_link_count, PeerHeartbeats::link), which notice a lost tail even when
   // the mesh connection itself hangs: what was sent to a peer, and what the peer says it sent to us. When
-  // that stays ahead of what arrived for `kCountsPatience`, there is a gap (reported inside process()).
+  // that stays ahead of what arrived for `kCountsPatience`, there is a gap.
   [[nodiscard]] LinkCount sent_count(Pnn to) const;
   [[nodiscard]] LinkCount received_count(Pnn from) const;
   void check_counts(Pnn peer, Incarnation incarnation, LinkCount said, Instant now);
-  static constexpr Duration kCountsPatience = std::chrono::seconds(1);
+  static constexpr Duration kCountsPatience = Arrivals::kPatience;
 
   [[nodiscard]] const MeshStatistics& statistics() const;
 
  private:
   class Impl;
-  explicit ZmqMesh(std::unique_ptr<Impl> impl);
+  explicit Mesh(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

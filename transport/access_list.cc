@@ -1,0 +1,52 @@
+#include "transport/access_list.h"
+
+#include <fmt/format.h>
+
+#include "transport/tcp_socket.h"
+
+namespace tdbmesh {
+namespace {
+
+constexpr std::size_t kMostReportedAddresses = 1024;
+constexpr Duration kReportInterval = std::chrono::minutes(1);
+
+}  // namespace
+
+void AccessList::set(const std::vector<PeerAddress>& peers, Pnn self) {
+  std::map<std::string, Pnn> fresh;
+  for (const PeerAddress& peer : peers) {
+    if (peer.pnn != self) fresh[canonical_address(peer.address).value_or(peer.address)] = peer.pnn;
+  }
+  const std::lock_guard lock(mutex_);
+  peers_.swap(fresh);
+}
+
+std::optional<Pnn> AccessList::find(const std::string& address) const {
+  const auto canonical = canonical_address(address);
+  if (!canonical) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  const auto found = peers_.find(*canonical);
+  if (found == peers_.end()) return std::nullopt;
+  return found->second;
+}
+
+std::optional<std::string> RejectionFilter::line(const Rejection& rejection, Instant now) {
+  const std::string who = fmt::format("{} {}", rejection.outgoing ? "connection to" : "refused a connection from",
+                                      rejection.address);
+  if (seen_.size() >= kMostReportedAddresses && !seen_.contains(who)) {
+    std::erase_if(seen_, [&](const auto& entry) { return now - entry.second.logged >= kReportInterval; });
+    if (seen_.size() >= kMostReportedAddresses) return std::nullopt;
+  }
+  const auto [entry, added] = seen_.try_emplace(who);
+  Seen& seen = entry->second;
+  if (!added && now - seen.logged < kReportInterval) {
+    ++seen.swallowed;
+    return std::nullopt;
+  }
+  std::string text = fmt::format("{}: {}", who, rejection.reason);
+  if (seen.swallowed > 0) text += fmt::format(" ({} more since the last report)", seen.swallowed);
+  seen = Seen{now, 0};
+  return text;
+}
+
+}  // namespace tdbmesh
