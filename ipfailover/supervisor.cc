@@ -6,7 +6,6 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
-#include <zmq.h>
 
 #include <algorithm>
 #include <array>
@@ -14,13 +13,14 @@
 #include <set>
 
 #include "ipfailover/connections.h"
+#include "transport/event_loop.h"
 #include "transport/heartbeat_core.h"
-#include "transport/zmq_sockets.h"
+#include "transport/zmtp_sender.h"
 
 namespace tdbmesh::ipfailover::supervisor {
 namespace {
 
-constexpr int kFencedLingerMs = 1000;   // a peer that takes longer waits for the lease instead
+constexpr Duration kFencedLimit = seconds(1);  // a peer that takes longer waits for the lease instead
 constexpr Duration kMuted = seconds(2);  // by then its connections are ended, also by a busy connection worker
 constexpr std::size_t kMostCommands = 4096;  // per wake-up, before the gate is looked at again
 
@@ -346,22 +346,28 @@ void Supervisor::daemon_ended() {
 }
 
 void Supervisor::tell_peers() {
-  void* context = zmq_ctx_new();
-  if (context == nullptr) return;
+  struct Nobody final : ZmtpSender::Listener {
+    void on_connected(ZmtpSender&) override {}
+    void on_disconnected(ZmtpSender&, bool) override {}
+    void on_turned_away(ZmtpSender&, const std::string&) override {}
+  } nobody;
+  const auto loop = EventLoop::create();
+  if (!loop) return;
+  ZmtpConnection::ReadBuffer buffer(ZmtpConnection::kReadBuffer);
   const Bytes message = encode(Fenced{setup_.self, setup_.incarnation});
-  std::vector<void*> sockets;
+  std::vector<std::unique_ptr<ZmtpSender>> senders;
   for (const PeerAddress& peer : setup_.peers) {
     if (peer.pnn == setup_.self) continue;
-    void* socket = open_sender(context, setup_.key, setup_.address, {4, false});
-    if (socket == nullptr) continue;
-    zmq_setsockopt(socket, ZMQ_LINGER, &kFencedLingerMs, sizeof kFencedLingerMs);
-    if (connect_sender(socket, setup_.address, peer.address, setup_.port)) {
-      zmq_send(socket, message.data(), message.size(), ZMQ_DONTWAIT);
-    }
-    sockets.push_back(socket);
+    SenderConfig config{setup_.address, peer.address, setup_.port, std::nullopt, 1, message.size()};
+    if (setup_.key) config.key = curve_pair(*setup_.key);
+    senders.push_back(std::make_unique<ZmtpSender>(**loop, std::move(config), buffer, nobody));
+    (void)senders.back()->put({}, message);
   }
-  for (void* socket : sockets) zmq_close(socket);
-  zmq_ctx_term(context);  // until it is sent or the linger time is over
+  const Instant end = boot_time_now() + kFencedLimit;
+  for (Instant now = boot_time_now(); now < end; now = boot_time_now()) {
+    if (std::ranges::all_of(senders, [](const auto& sender) { return sender->drained(); })) return;
+    (*loop)->run_once(end - now);
+  }
 }
 
 void Supervisor::report(const Report& report) {

@@ -3,9 +3,9 @@
 
 BUILD_PACKAGES=(
     g++ cmake ninja-build pkg-config
-    liblmdb-dev libzmq3-dev cppzmq-dev libmsgpack-cxx-dev libspdlog-dev libfmt-dev libexpected-dev
+    liblmdb-dev libmsgpack-cxx-dev libspdlog-dev libfmt-dev libexpected-dev
     spin libbenchmark-dev libcli11-dev libinih-dev libcurl4-openssl-dev nlohmann-json3-dev libsodium-dev libtdb-dev libgtest-dev
-    libgmock-dev
+    libgmock-dev libzmq3-dev  # ZeroMQ itself only for tests: it must understand our mesh
 )
 # Real Samba and its tools; ctdb for its command (its daemon is only run by tests that compare with it).
 RUNTIME_PACKAGES=(samba samba-common-bin smbclient winbind ctdb tdb-tools python3 python3-etcd etcd-server iproute2 util-linux procps

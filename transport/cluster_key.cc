@@ -1,16 +1,17 @@
 #include "transport/cluster_key.h"
 
 #include <fcntl.h>
+#include <sodium.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zmq.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 
 #include <fmt/format.h>
 
 #include "db/base/check.h"
+#include "transport/z85.h"
 
 namespace tdbmesh {
 namespace {
@@ -32,10 +33,17 @@ class File {
   int fd_;
 };
 
-bool is_z85_key(std::string_view text) {
-  if (text.size() != kKeyText) return false;
-  std::array<std::uint8_t, 32> raw{};
-  return zmq_z85_decode(raw.data(), std::string(text).c_str()) != nullptr;
+bool is_z85_key(std::string_view text) { return text.size() == kKeyText && z85_decode(text); }
+
+void decode_key(const std::string& text, zmtp::CurveKey& key) {
+  auto bytes = z85_decode(text);
+  TDBMESH_CHECK(bytes && bytes->size() == key.size());
+  std::ranges::copy(*bytes, key.begin());
+  sodium_memzero(bytes->data(), bytes->size());
+}
+
+std::string text_of(const zmtp::CurveKey& key) {
+  return z85_encode({reinterpret_cast<const char*>(key.data()), key.size()});
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -48,18 +56,14 @@ std::string_view trimmed(std::string_view text) {
 
 zmtp::CurvePair curve_pair(const ClusterKey& key) {
   zmtp::CurvePair pair;
-  TDBMESH_CHECK(zmq_z85_decode(pair.public_key.data(), key.public_key.c_str()) != nullptr &&
-                zmq_z85_decode(pair.secret_key.data(), key.secret_key.c_str()) != nullptr);
+  decode_key(key.public_key, pair.public_key);
+  decode_key(key.secret_key, pair.secret_key);
   return pair;
 }
 
 Result<ClusterKey> generate_cluster_key() {
-  std::array<char, kKeyText + 1> public_key{};
-  std::array<char, kKeyText + 1> secret_key{};
-  if (zmq_curve_keypair(public_key.data(), secret_key.data()) != 0) {
-    return failure(Fault::Refused, "cannot make a cluster key: this libzmq was built without CURVE");
-  }
-  return ClusterKey{public_key.data(), secret_key.data()};
+  const zmtp::CurvePair pair = zmtp::CurvePair::generate();
+  return ClusterKey{text_of(pair.public_key), text_of(pair.secret_key)};
 }
 
 std::string format_cluster_key(const ClusterKey& key) {
@@ -99,8 +103,9 @@ Result<ClusterKey> parse_cluster_key(std::string_view text, const std::string& o
     return failure(Fault::Malformed, fmt::format("{}: the {} key is missing", origin,
                                                  key.public_key.empty() ? "public" : "secret"));
   }
-  std::array<char, kKeyText + 1> derived{};
-  if (zmq_curve_public(derived.data(), key.secret_key.c_str()) != 0 || key.public_key != derived.data()) {
+  const zmtp::CurvePair pair = curve_pair(key);
+  zmtp::CurveKey derived{};
+  if (crypto_scalarmult_base(derived.data(), pair.secret_key.data()) != 0 || derived != pair.public_key) {
     return failure(Fault::Malformed, fmt::format("{}: public and secret key do not belong together", origin));
   }
   return key;

@@ -2,8 +2,8 @@
 // The real-time thread of heartbeats. It drives HeartbeatCore (transport/heartbeat_core.h), alone sends and
 // receives its packets, and alone renews the gate, so that a busy event loop delays none of these.
 //
-// Own ZeroMQ context, sockets and connections at the node port + 1, with the same key and the same guard as
-// the mesh. Heartbeats are never queued while there is no connection, and a connection that has been silent
+// An event loop, a door and connections of its own at the node port + 1, made of the mesh's parts, with the same key.
+// Heartbeats are never queued while there is no connection, and a connection that has been silent
 // for a second, and for longer than a member may be, is made anew, so that TCP's growing pauses never delay the return
 // of a peer.
 //

@@ -18,7 +18,6 @@ constexpr Duration kLastRetry = milliseconds(100);
 constexpr Duration kRetryAfterRefusal = seconds(1);
 constexpr Duration kConnectLimit = milliseconds(500);  // a lost SYN would otherwise be repeated after 1, 3, 7 s
 constexpr Duration kHandshakeLimit = seconds(3);
-constexpr std::size_t kMostSealed = 256 * 1024;            // encrypted ahead of the kernel's buffer
 constexpr std::size_t kMostPerFlush = std::size_t{16} << 20;  // then the others get their turn
 constexpr std::size_t kMostFromReceiver = 1024;            // nothing but PONG comes back
 
@@ -126,7 +125,7 @@ void ZmtpSender::seal(BytesView header, BytesView body) {
 }
 
 bool ZmtpSender::put(BytesView header, Bytes body) {
-  if (ready() && queue_.empty() && connection_->unsent() < kMostSealed) {
+  if (ready() && queue_.empty() && connection_->unsent() < config_.most_unsent) {
     seal(header, body);
     dirty_ = true;
     return true;
@@ -144,7 +143,7 @@ bool ZmtpSender::put(BytesView header, Bytes body) {
 bool ZmtpSender::flush() {
   dirty_ = false;
   for (std::size_t written = 0; written < kMostPerFlush;) {
-    while (connected_ && !queue_.empty() && connection_->unsent() < kMostSealed) {
+    while (connected_ && !queue_.empty() && connection_->unsent() < config_.most_unsent) {
       queued_bytes_ -= queue_.front().body.size();
       seal(queue_.front().header, queue_.front().body);
       queue_.pop_front();

@@ -28,6 +28,7 @@ struct SenderConfig {
   std::optional<zmtp::CurvePair> key;
   int most_queued_messages = 0;  // 0: dropped instead of queued while there is no connection
   std::size_t most_queued_bytes = 0;
+  std::size_t most_unsent = 256 * 1024;  // encrypted ahead of the kernel's buffer, before messages are queued
 };
 
 class ZmtpSender final : private ZmtpConnection::Sink {
@@ -53,6 +54,8 @@ class ZmtpSender final : private ZmtpConnection::Sink {
   [[nodiscard]] bool put(BytesView header, Bytes body);
   // Drops what is queued and the connection, and begins anew.
   void restart();
+  // Everything that was put has been handed to the kernel.
+  [[nodiscard]] bool drained() const { return ready() && queue_.empty() && connection_->unsent() == 0; }
   [[nodiscard]] const std::string& peer() const { return config_.peer; }
 
  private:

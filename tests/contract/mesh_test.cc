@@ -7,7 +7,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <zmq.h>
 
 #include <set>
 #include <string>
@@ -15,8 +14,9 @@
 
 #include "tests/support/mesh_network.h"
 #include "tests/support/tcp_relay.h"
+#include "tests/support/zmq_end.h"
 #include "transport/envelope.h"
-#include "transport/zmq_sockets.h"
+#include "transport/zmtp_receiver.h"
 
 namespace tdbmesh {
 namespace {
@@ -129,6 +129,45 @@ TEST_F(MeshOfNodes, SurvivesAClientThatSaysNothing) {
   EXPECT_TRUE(refused(MeshNetwork::address(8)));
 }
 
+TEST_F(MeshOfNodes, EndsAConnectionThatDoesNotGetOnWithItsHandshake) {
+  network_.start(0, 1);
+  const int fd = connect_plain(MeshNetwork::address(8));
+  EXPECT_EQ(::send(fd, "\xff", 1, MSG_NOSIGNAL), 1);
+  EXPECT_TRUE(refused("refused a connection from " + MeshNetwork::address(8) + ": did not say who it is within 3 seconds"));
+  ::close(fd);
+}
+
+TEST_F(MeshOfNodes, StrangersThatSayNothingTakeNoPlaceFromPeers) {
+  network_.start(0, 1);
+  std::vector<int> strangers;
+  for (std::size_t i = 0; i < 2 * ZmtpReceiver::kMostStrangers; ++i) strangers.push_back(connect_plain(MeshNetwork::address(8)));
+  EXPECT_TRUE(refused("refused a connection from " + MeshNetwork::address(8) + ": too many connections"));
+  expect_unharmed();
+  for (const int fd : strangers) ::close(fd);
+}
+
+TEST_F(MeshOfNodes, SilentConnectionsFromAPeersAddressMakeRoomForThePeer) {
+  network_.start(0, 1);
+  std::vector<int> silent;
+  for (std::size_t i = 0; i < 3 * ZmtpReceiver::kMostPerPeer; ++i) silent.push_back(connect_plain(MeshNetwork::address(1)));
+  expect_unharmed();
+  for (const int fd : silent) ::close(fd);
+}
+
+TEST_F(MeshOfNodes, WhatIsLeftInAConnectionThatANewerOneReplacesIsReadFirst) {
+  network_.start(0, 1);
+  network_.start(1, 1);
+  network_.greet(1, 0);
+  // All of it is on the wire, and node 0 looks only when the next connection is there too.
+  for (int i = 0; i < 40; ++i) network_.link(1).send(Pnn{0}, MessageKind::Record, fmt::format("{:02}", i));
+  network_.turn(0);
+  network_.mesh(1).reset_peer(Pnn{0});
+  network_.link(1).send(Pnn{0}, MessageKind::Record, "after");
+  ASSERT_TRUE(network_.until([&] { return network_.heard(0).bodies().back() == "after"; }));
+  EXPECT_EQ(network_.heard(0).bodies().size(), 42u);
+  EXPECT_EQ(network_.heard(0).count(Heard::Gap), 0u);
+}
+
 TEST_F(MeshOfNodes, ServesLoopbackWithoutEncryptionByAddress) {
   MeshNetwork plain(2, false);
   plain.start(0, 1);
@@ -145,25 +184,9 @@ TEST_F(MeshOfNodes, ServesLoopbackWithoutEncryptionByAddress) {
 }
 
 // Node 2's place, with the cluster key, but by hand.
-class Insider {
+class Insider : public ZmqEnd {
  public:
-  explicit Insider(const MeshNetwork& network)
-      : context_(zmq_ctx_new()), socket_(open_sender(context_, network.key(), MeshNetwork::address(2), {})) {
-    EXPECT_TRUE(connect_sender(socket_, MeshNetwork::address(2), MeshNetwork::address(0), MeshNetwork::kPort));
-  }
-  ~Insider() {
-    zmq_close(socket_);
-    zmq_ctx_term(context_);
-  }
-  void send(const std::vector<Bytes>& frames) {
-    for (std::size_t i = 0; i < frames.size(); ++i) {
-      zmq_send(socket_, frames[i].data(), frames[i].size(), i + 1 < frames.size() ? ZMQ_SNDMORE : 0);
-    }
-  }
-
- private:
-  void* context_;
-  void* socket_;
+  explicit Insider(const MeshNetwork& network) { push_to(0, network.key(), 2); }
 };
 
 Envelope envelope_of(std::uint32_t from, std::uint64_t sequence) {

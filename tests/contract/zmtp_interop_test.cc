@@ -3,80 +3,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <zmq.h>
 
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/support/mesh_network.h"
+#include "tests/support/zmq_end.h"
 #include "transport/envelope.h"
-#include "transport/zmq_guard.h"
-#include "transport/zmq_sockets.h"
 
 namespace tdbmesh {
 namespace {
 
 using testing::HasSubstr;
-
-// ZeroMQ's end in the place of a node, without blocking.
-class ZmqEnd {
- public:
-  ZmqEnd() : context_(zmq_ctx_new()) {}
-  ~ZmqEnd() {
-    if (socket_ != nullptr) zmq_close(socket_);
-    if (guard_) zmq_ctx_shutdown(context_);
-    if (guard_) guard_->stop();
-    zmq_ctx_term(context_);
-  }
-  ZmqEnd(const ZmqEnd&) = delete;
-  ZmqEnd& operator=(const ZmqEnd&) = delete;
-
-  void push_to(int node, const std::optional<ClusterKey>& key, int from) {
-    socket_ = open_sender(context_, key, MeshNetwork::address(from), {});
-    ASSERT_TRUE(connect_sender(socket_, MeshNetwork::address(from), MeshNetwork::address(node), MeshNetwork::kPort));
-  }
-  void pull_at(int node, const std::optional<ClusterKey>& key, const std::vector<PeerAddress>& let_in) {
-    socket_ = open_receiver(context_, key, MeshNetwork::address(node), 1000, std::size_t{64} << 20);
-    access_.set(let_in, Pnn{99});
-    guard_ = std::make_unique<ZmqGuard>(context_, access_, key ? key->public_key : "", [](const Rejection&) {});
-    ASSERT_TRUE(guard_->start(socket_));
-    ASSERT_TRUE(bind_receiver(socket_, MeshNetwork::address(node), MeshNetwork::kPort));
-  }
-  void send(const Envelope& envelope, const Bytes& body) {
-    const Bytes header = encode_envelope(envelope);
-    ASSERT_GE(zmq_send(socket_, header.data(), header.size(), ZMQ_SNDMORE), 0);
-    ASSERT_GE(zmq_send(socket_, body.data(), body.size(), 0), 0);
-  }
-  // Takes what has arrived: bodies of messages; counts are only counted.
-  void take() {
-    while (true) {
-      std::vector<Bytes> frames;
-      int more = 1;
-      while (more != 0) {
-        zmq_msg_t message;
-        zmq_msg_init(&message);
-        const bool got = zmq_msg_recv(&message, socket_, frames.empty() ? ZMQ_DONTWAIT : 0) >= 0;
-        if (got) frames.emplace_back(static_cast<const char*>(zmq_msg_data(&message)), zmq_msg_size(&message));
-        more = got ? zmq_msg_more(&message) : 0;
-        zmq_msg_close(&message);
-        if (!got) return;
-      }
-      ASSERT_EQ(frames.size(), 2u);
-      const auto envelope = decode_envelope(frames[0]);
-      ASSERT_TRUE(envelope);
-      if (envelope->kind != Envelope::kCounts) bodies.push_back(frames[1]);
-    }
-  }
-
-  std::vector<Bytes> bodies;
-
- private:
-  void* context_;
-  void* socket_ = nullptr;
-  AccessList access_;
-  std::unique_ptr<ZmqGuard> guard_;
-};
 
 class Interop : public testing::TestWithParam<bool> {
  protected:
@@ -103,7 +41,7 @@ TEST_P(Interop, WeUnderstandZeroMq) {
   envelope.incarnation = envelope.session = envelope.connection = 1;
   for (const Bytes& body : sent) {
     ++envelope.sequence;
-    other_.send(envelope, body);
+    other_.send({encode_envelope(envelope), body});
   }
   ASSERT_TRUE(network_.until([&] { return network_.heard(0).bodies().size() == sent.size(); }));
   EXPECT_EQ(network_.heard(0).bodies(), sent);
@@ -111,19 +49,25 @@ TEST_P(Interop, WeUnderstandZeroMq) {
 }
 
 TEST_P(Interop, ZeroMqUnderstandsUs) {
-  other_.pull_at(1, network_.key(), network_.addresses());
+  other_.pull_at(1, network_.key());
   network_.start(0, 1);
   const auto sent = assorted();
   for (const Bytes& body : sent) network_.link(0).send(Pnn{1}, MessageKind::Record, body);
+  std::vector<Bytes> bodies;
   ASSERT_TRUE(network_.until([&] {
-    other_.take();
-    return other_.bodies.size() == sent.size();
+    for (std::vector<Bytes> frames; other_.take(frames);) {
+      const auto envelope = decode_envelope(frames.at(0));
+      EXPECT_TRUE(envelope && frames.size() == 2);
+      if (envelope && envelope->kind != Envelope::kCounts) bodies.push_back(frames.at(1));
+    }
+    return bodies.size() == sent.size();
   }));
-  EXPECT_EQ(other_.bodies, sent);
+  EXPECT_EQ(bodies, sent);
 }
 
 TEST_P(Interop, ZeroMqTellsUsThatWeMayNotComeIn) {
-  other_.pull_at(1, network_.key(), {});
+  other_.let_nobody_in();
+  other_.pull_at(1, network_.key());
   network_.start(0, 1);
   ASSERT_TRUE(network_.until([&] { return !network_.reports(0).empty(); }));
   EXPECT_THAT(network_.reports(0).front(),

@@ -140,6 +140,22 @@ TEST_F(EventLoopTest, DeferredTasksRunLastAndTheirsInTheNextTurn) {
   EXPECT_THAT(seen_, ElementsAre(1, 2, 3, 4));
 }
 
+TEST_F(EventLoopTest, HooksRunAfterEverythingElseOfATurnAndWithoutSleepWhileTheyHaveMore) {
+  const auto hook = loop_->at_end_of_turn([&] {
+    seen_.push_back(2);
+    return seen_.size() < 4;
+  });
+  loop_->defer([&] { seen_.push_back(1); });
+  loop_->run_once();
+  EXPECT_THAT(seen_, ElementsAre(1, 2));
+  loop_->run_once(kNever - Instant{});  // does not sleep: the hook has more
+  loop_->run_once(kNever - Instant{});
+  EXPECT_THAT(seen_, ElementsAre(1, 2, 2, 2));
+  loop_->remove(hook);
+  loop_->run_once(Duration::zero());
+  EXPECT_THAT(seen_, ElementsAre(1, 2, 2, 2));
+}
+
 TEST_F(EventLoopTest, TasksPostedByOtherThreadsAllRunInTheOrderOfEachThread) {
   constexpr int kThreads = 4;
   constexpr int kTasks = 2000;
