@@ -21,7 +21,6 @@ namespace tdbmesh::ipfailover::supervisor {
 namespace {
 
 constexpr Duration kFencedLimit = seconds(1);  // a peer that takes longer waits for the lease instead
-constexpr Duration kMuted = seconds(2);  // by then its connections are ended, also by a busy connection worker
 constexpr std::size_t kMostCommands = 4096;  // per wake-up, before the gate is looked at again
 
 Instant to_instant(std::uint64_t boot_ns) {
@@ -74,7 +73,6 @@ void Supervisor::run() {
     look_at_gate(now);
     renew(now);
     announce_due(now);
-    unmute_due(now);
     flush_reports();
   }
 }
@@ -110,11 +108,6 @@ void Supervisor::carry_out(Configure& m) {
   std::set<std::string> interfaces;
   for (const PublicAddress& a : configured_) interfaces.insert(a.interfaces.begin(), a.interfaces.end());
   for (const std::string& name : interfaces) (void)NetlinkAddresses::promote_secondaries(name);
-  std::vector<Address> left;  // by a supervisor that was killed
-  for (const PublicAddress& a : configured_) {
-    if (!muted_.contains(a.address)) left.push_back(a.address);
-  }
-  addresses_->unmute(left);
 }
 
 bool Supervisor::gate_open() const {
@@ -139,11 +132,10 @@ void Supervisor::carry_out(Take& m) {
       already = already || right;
       if (!right) elsewhere.push_back(a);
     }
-    for (const Result<>& removed : addresses_->remove(elsewhere)) {  // it stays on this machine
+    for (const Result<>& removed : addresses_->remove(elsewhere)) {
       if (!removed) return refuse(removed.error().context);
     }
   }
-  if (muted_.erase(address) != 0) addresses_->unmute({address});
   // Without a lifetime the kernel would keep it for ever; so also what is there already gets one.
   const Result<> added = addresses_->put({address, m.where.prefix, m.where.interface}, setup_.lifetime);
   in_kernel_.reset();
@@ -168,29 +160,11 @@ std::string Supervisor::remove(const Address& address) {
   const auto there = in_kernel().find(address);
   if (there == in_kernel().end()) return {};
   std::string error;
-  for (const Result<>& removed : remove(there->second)) {
+  for (const Result<>& removed : addresses_->remove(there->second)) {
     if (!removed) error = removed.error().context;
   }
   in_kernel_->erase(address);
   return error;
-}
-
-std::vector<Result<>> Supervisor::remove(const std::vector<KernelAddress>& places) {
-  addresses_->mute(places);
-  for (const KernelAddress& a : places) {
-    if (a.address.family == Address::Family::V6) muted_[a.address] = boot_time_now() + kMuted;
-  }
-  return addresses_->remove(places);
-}
-
-void Supervisor::unmute_due(Instant now) {
-  std::vector<Address> due;
-  std::erase_if(muted_, [&](const auto& entry) {
-    if (entry.second > now) return false;
-    due.push_back(entry.first);
-    return true;
-  });
-  if (!due.empty()) addresses_->unmute(due);
 }
 
 void Supervisor::carry_out(Release& m) {
@@ -248,7 +222,7 @@ std::vector<Address> Supervisor::drop_all(std::string& error) {
       error = list_error_;  // nothing seen is nothing there only if it could be looked at
       break;
     }
-    for (const Result<>& removed : remove(doomed)) {
+    for (const Result<>& removed : addresses_->remove(doomed)) {
       if (!removed) error = removed.error().context;
     }
   }
@@ -321,7 +295,6 @@ void Supervisor::schedule(Instant now) {
   Instant next = kNever;
   if (!held_.empty()) next = std::min(next_renewal_, gate_ ? to_instant(gate_->open_until()) : now);
   if (!announcements_.empty()) next = std::min(next, announcements_.begin()->first);
-  for (const auto& [address, until] : muted_) next = std::min(next, until);
   itimerspec when{};
   if (next != kNever) {
     // Microseconds are cut off below; one more, so that the lapse is seen at the first wake-up.
@@ -342,7 +315,6 @@ void Supervisor::daemon_ended() {
   // FENCED is a promise. Where it cannot be kept the peers wait for the lease and the kernel for its own limit.
   if (closed && error.empty()) tell_peers();
   end_connections(dropped);
-  unmute_due(kNever);
 }
 
 void Supervisor::tell_peers() {
