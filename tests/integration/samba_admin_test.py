@@ -33,14 +33,6 @@ class Admin(SambaScenario):
         """`net COMMAND` on the next node: what one of them writes, another one reads."""
         return next(self.turns).samba(('net',) + command, check=check, **options).stdout
 
-    def everywhere(self, command, expected):
-        for node in self.nodes:
-            self.assertIn(expected, node.samba(command).stdout, 'node %d: %s' % (node.number, ' '.join(command)))
-
-    def nowhere(self, command, text):
-        for node in self.nodes:
-            self.assertNotIn(text, node.samba(command, check=False).stdout, 'node %d: %s' % (node.number, ' '.join(command)))
-
     # -- the configuration --
 
     def test_the_whole_configuration_comes_from_the_registry(self):

@@ -120,6 +120,15 @@ class SambaScenario(Scenario):
     def configure_samba(cls):
         """Runs once, with the cluster up, before any of Samba's programs."""
 
+    def everywhere(self, command, expected):
+        """The command's output has the text on every node."""
+        for node in self.nodes:
+            self.assertIn(expected, node.samba(command).stdout, 'node %d: %s' % (node.number, ' '.join(command)))
+
+    def nowhere(self, command, text):
+        for node in self.nodes:
+            self.assertNotIn(text, node.samba(command, check=False).stdout, 'node %d: %s' % (node.number, ' '.join(command)))
+
     def setUp(self):
         super().setUp()
         start_services(self.lab, self.nodes)

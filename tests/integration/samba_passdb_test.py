@@ -6,14 +6,6 @@ from samba_lab import SambaScenario
 
 
 class Passdb(SambaScenario):
-    def everywhere(self, command, expected):
-        for node in self.nodes:
-            self.assertIn(expected, node.samba(command).stdout, 'node %d: %s' % (node.number, ' '.join(command)))
-
-    def nowhere(self, command, text):
-        for node in self.nodes:
-            self.assertNotIn(text, node.samba(command, check=False).stdout, 'node %d: %s' % (node.number, ' '.join(command)))
-
     def user(self, prefix):
         user, = self.fresh_users(prefix, 1)
         self.add_account(self.nodes[0], user)
