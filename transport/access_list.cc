@@ -12,11 +12,17 @@ constexpr Duration kReportInterval = std::chrono::minutes(1);
 
 }  // namespace
 
+std::map<Pnn, std::string> addresses_of_others(const std::vector<PeerAddress>& peers, Pnn self) {
+  std::map<Pnn, std::string> others;
+  for (const PeerAddress& peer : peers) {
+    if (peer.pnn != self) others[peer.pnn] = canonical_address(peer.address).value_or(peer.address);
+  }
+  return others;
+}
+
 void AccessList::set(const std::vector<PeerAddress>& peers, Pnn self) {
   std::map<std::string, Pnn> fresh;
-  for (const PeerAddress& peer : peers) {
-    if (peer.pnn != self) fresh[canonical_address(peer.address).value_or(peer.address)] = peer.pnn;
-  }
+  for (auto& [pnn, address] : addresses_of_others(peers, self)) fresh[address] = pnn;
   const std::lock_guard lock(mutex_);
   peers_.swap(fresh);
 }

@@ -14,6 +14,9 @@
 
 namespace tdbmesh {
 
+// All but `self`, each address in its one spelling.
+[[nodiscard]] std::map<Pnn, std::string> addresses_of_others(const std::vector<PeerAddress>& peers, Pnn self);
+
 // Addresses let in. From any thread.
 class AccessList {
  public:

@@ -23,7 +23,6 @@
 #include "transport/access_list.h"
 #include "transport/event_loop.h"
 #include "transport/realtime.h"
-#include "transport/tcp_socket.h"
 #include "transport/zmtp_receiver.h"
 #include "transport/zmtp_sender.h"
 
@@ -213,10 +212,7 @@ void HeartbeatThread::Impl::become_urgent() {
 
 void HeartbeatThread::Impl::apply_peers(const std::vector<PeerAddress>& peers) {
   const Instant now = boot_time_now();
-  std::map<Pnn, std::string> wanted;
-  for (const PeerAddress& peer : peers) {
-    if (peer.pnn != options_.self) wanted[peer.pnn] = canonical_address(peer.address).value_or(peer.address);
-  }
+  const std::map<Pnn, std::string> wanted = addresses_of_others(peers, options_.self);
   std::erase_if(peers_, [&](const auto& entry) { return !wanted.contains(entry.first); });
   for (const auto& [pnn, address] : wanted) {
     Peer& peer = peers_[pnn];

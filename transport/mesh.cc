@@ -6,7 +6,6 @@
 #include "db/base/check.h"
 #include "transport/access_list.h"
 #include "transport/envelope.h"
-#include "transport/tcp_socket.h"
 #include "transport/zmtp_receiver.h"
 #include "transport/zmtp_sender.h"
 
@@ -131,10 +130,7 @@ void Mesh::Impl::begin_session(Peer& peer) {
 void Mesh::Impl::set_peers(const std::vector<PeerAddress>& peers) {
   access_.set(peers, options_.self);
   receiver_->recheck();
-  std::map<Pnn, std::string> wanted;
-  for (const PeerAddress& peer : peers) {
-    if (peer.pnn != options_.self) wanted[peer.pnn] = canonical_address(peer.address).value_or(peer.address);
-  }
+  const std::map<Pnn, std::string> wanted = addresses_of_others(peers, options_.self);
   std::erase_if(peers_, [&](const auto& entry) { return !wanted.contains(entry.first); });
   for (const auto& [pnn, address] : wanted) {
     auto& slot = peers_[pnn];
