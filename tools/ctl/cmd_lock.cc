@@ -119,6 +119,7 @@ class Looker {
   void write_sign(bool released) {
     ++self_.beats;
     self_.released = released;
+    self_.written = boot_time_now().time_since_epoch();
     const std::string bytes = encode(self_);
     const int fd = ::open(sign_path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) fail("open");

@@ -114,8 +114,8 @@ std::string explain_lock_error(int error, const std::string& type) {
 }
 
 std::string encode(const LockSign& sign) {
-  std::string text = fmt::format("{} {} {} {} {} {}\n", kMagic, sign.host.substr(0, 64), sign.pid, sign.life,
-                                 sign.beats, sign.released ? "released" : "holds");
+  std::string text = fmt::format("{} {} {} {} {} {} {}\n", kMagic, sign.host.substr(0, 64), sign.pid, sign.life,
+                                 sign.beats, sign.released ? "released" : "holds", sign.written.count());
   text.resize(kLockSignBytes, '\0');
   return text;
 }
@@ -130,6 +130,8 @@ std::optional<LockSign> decode_lock_sign(std::string_view bytes) {
     return std::nullopt;
   if (state != "holds" && state != "released") return std::nullopt;
   sign.released = state == "released";
+  std::int64_t written = 0;
+  if (in >> written && written > 0) sign.written = Duration(written);
   return sign;
 }
 
@@ -171,6 +173,14 @@ void LockCheck::heard(Instant now) {
   told_silence_ = Duration(0);
 }
 
+Instant LockCheck::time_of(const LockSign& sign, Instant now) {
+  if (sign.written == Duration(0)) return now;
+  const Instant written{sign.written};
+  if (!found_.other || !found_.other->same_holder(sign)) nearest_.reset();
+  nearest_ = std::min(nearest_.value_or(Duration::max()), Duration(now - written));
+  return written + *nearest_;
+}
+
 std::string LockCheck::on_sign(const std::optional<LockSign>& sign, Instant now) {
   if (finished()) return {};
   heard(now);
@@ -195,11 +205,11 @@ std::string LockCheck::on_sign(const std::optional<LockSign>& sign, Instant now)
     if (phase_ == Phase::Waiting && !found_.other) said = fmt::format("{} holds it", name(*sign));
     const bool moved =
         !found_.other || !found_.other->same_holder(*sign) || found_.other->beats != sign->beats;
-    if (moved) last_sign_ = now;
+    if (moved) last_sign_ = time_of(*sign, now);
     found_.other = sign;
   }
   if (phase_ != Phase::Verifying) return said;
-  if (foreign && !sign->released && sign->beats != beats_at_grant_) {
+  if (foreign && !sign->released && sign->beats != beats_at_grant_ && last_sign_ > granted_) {
     return finish(LockVerdict::Worthless,
                   fmt::format("NOT FIT: the lock was given to this process while {} holds it and lives: the "
                               "file system does not keep nodes "

@@ -37,6 +37,7 @@ struct LockSign {
   std::uint64_t life = 0;   // a number of this run's own: pids come again
   std::uint64_t beats = 0;  // grows with every sign
   bool released = false;    // the last one: it let go in order
+  Duration written{0};      // by the writer's own clock; 0: it does not say
   [[nodiscard]] bool same_holder(const LockSign& o) const {
     return host == o.host && pid == o.pid && life == o.life;
   }
@@ -95,6 +96,9 @@ class LockCheck {
   std::string verified(Instant now);
   void heard(Instant now);
   [[nodiscard]] std::string name(const LockSign& sign) const;
+  // When the other wrote this sign, by the own clock. After a silence of the file system it is read much later than it was
+  // written, by a holder that may be long dead.
+  [[nodiscard]] Instant time_of(const LockSign& sign, Instant now);
 
   LockSign self_;
   Phase phase_ = Phase::Trying;
@@ -102,7 +106,8 @@ class LockCheck {
   Instant heard_;             // of the file system
   Duration last_silence_{0};  // before it was heard last
   Duration told_silence_{0};
-  Instant last_sign_ = Instant::min();  // when the other's signs last changed
+  Instant last_sign_ = Instant::min();  // when the other wrote its newest sign
+  std::optional<Duration> nearest_;     // least time from its writing a sign (its clock) to our reading it (ours)
   Instant granted_{};
   std::uint64_t beats_at_grant_ = 0;
 };

@@ -51,17 +51,19 @@ TEST(LockError, SaysWhatToDo) {
 }
 
 TEST(LockSignCodec, RoundTripAndRubbish) {
-  const auto back = decode_lock_sign(encode({"server1", 42, 7, 9, true}));
+  const auto back = decode_lock_sign(encode({"server1", 42, 7, 9, true, seconds(3)}));
   ASSERT_TRUE(back);
   EXPECT_EQ(back->host, "server1");
   EXPECT_EQ(back->beats, 9u);
   EXPECT_TRUE(back->released);
+  EXPECT_EQ(back->written, seconds(3));
+  EXPECT_TRUE(decode_lock_sign("tdbmesh-lock-check s 1 1 1 holds\n")) << "of an earlier release";
   EXPECT_TRUE(back->same_holder({"server1", 42, 7, 1, false}));
   EXPECT_FALSE(back->same_holder({"server1", 42, 8, 9, true}));
   EXPECT_FALSE(decode_lock_sign(std::string(kLockSignBytes, '\0')));
   EXPECT_FALSE(decode_lock_sign("tdbmesh-lock-check server1 x\n"));
   EXPECT_FALSE(decode_lock_sign("tdbmesh-lock-check s 1 1 1 maybe\n"));
-  EXPECT_EQ(encode({std::string(500, 'h'), 1, 1, 1, false}).size(), kLockSignBytes);
+  EXPECT_EQ(encode({std::string(500, 'h'), 1, 1, 1, false, {}}).size(), kLockSignBytes);
 }
 
 class LockCheckTest : public testing::Test {
@@ -69,15 +71,21 @@ class LockCheckTest : public testing::Test {
   Instant at(std::int64_t ms) { return Instant(milliseconds(1000000 + ms)); }
   // One look: the sign beside the lock, then what the try gave.
   std::string refused(std::int64_t ms, std::uint64_t beats, bool released = false) {
-    std::string said = check.on_sign(LockSign{"server1", 5, 1, beats, released}, at(ms));
+    std::string said = check.on_sign(other(beats, released), at(ms));
     return said + check.on_refused(milliseconds(1), at(ms));
   }
   std::string granted(std::int64_t ms, const std::optional<LockSign>& sign) {
     std::string said = check.on_sign(sign, at(ms));
     return said + check.on_granted(at(ms));
   }
-  LockSign other(std::uint64_t beats, bool released = false) { return {"server1", 5, 1, beats, released}; }
-  LockSign self{"server2", 9, 2, 0, false};
+  LockSign other(std::uint64_t beats, bool released = false) { return {"server1", 5, 1, beats, released, {}}; }
+  // Written at `ms`, by the clock of a machine that has been up for much less long.
+  LockSign written(std::int64_t ms, std::uint64_t beats) {
+    LockSign sign = other(beats);
+    sign.written = milliseconds(5000 + ms);
+    return sign;
+  }
+  LockSign self{"server2", 9, 2, 0, false, {}};
   LockCheck check{self, at(0)};
 };
 
@@ -103,6 +111,35 @@ TEST_F(LockCheckTest, RefusedThenFreeAfterTheHoldersDeath) {
   EXPECT_EQ(check.findings().verdict, LockVerdict::Excludes);
   EXPECT_EQ(check.findings().free_after, milliseconds(3000));
   EXPECT_EQ(check.findings().longest_silence, milliseconds(2800));
+}
+
+// The file system is silent from the holder's death on, as GlusterFS is; what the holder wrote just before is read with the
+// first answer, and the lock is granted at once.
+TEST_F(LockCheckTest, WhatIsReadLateWasWrittenBefore) {
+  check.on_sign(written(95, 4), at(100));
+  check.on_refused(milliseconds(1), at(100));
+  check.on_sign(written(198, 5), at(200));
+  check.on_refused(milliseconds(1), at(200));
+  granted(30300, written(298, 6));
+  EXPECT_THAT(check.on_sign(written(298, 6), at(31900)), HasSubstr("GOOD: granted 30.0 s"));
+  EXPECT_EQ(check.findings().free_after, milliseconds(30000));
+}
+
+// ... and the try itself was what hung: the sign in front of it is older than the last one.
+TEST_F(LockCheckTest, SignsFromBeforeTheGrantAreNoLifeAfterIt) {
+  check.on_sign(written(98, 4), at(100));
+  check.on_refused(milliseconds(1), at(100));
+  check.on_sign(written(198, 5), at(200));
+  check.on_granted(at(3200));
+  EXPECT_THAT(check.on_sign(written(398, 7), at(3300)), IsEmpty());
+  EXPECT_THAT(check.on_sign(written(398, 7), at(4800)), HasSubstr("GOOD"));
+  EXPECT_EQ(check.findings().free_after, milliseconds(2800));
+
+  LockCheck worthless(self, at(0));
+  worthless.on_sign(written(98, 4), at(100));
+  worthless.on_refused(milliseconds(1), at(100));
+  worthless.on_granted(at(3200));
+  EXPECT_THAT(worthless.on_sign(written(3298, 9), at(3300)), HasSubstr("NOT FIT"));
 }
 
 TEST_F(LockCheckTest, ReleasedInOrderNeedsNoSecondLook) {
