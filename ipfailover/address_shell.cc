@@ -229,6 +229,8 @@ void AddressShell::on_report(const supervisor::Report& report) {
                  [&](const Dropped& m) {
                    answered(m.ticket);
                    for (const Address& address : m.found) worker_.kill(address);
+                   // At the start: what the processes of an earlier life left behind may speak after their address is gone.
+                   for (const PublicAddress& a : configured_) worker_.kill(a.address);
                    appeared_.clear();
                    emit(m);
                  },

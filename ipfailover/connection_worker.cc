@@ -25,7 +25,7 @@ ConnectionWorker::~ConnectionWorker() {
 
 void ConnectionWorker::kill(const Address& address) {
   const std::lock_guard lock(mutex_);
-  to_kill_.push_back(address);
+  to_kill_.insert(address);
   changed_.notify_one();
 }
 
@@ -46,10 +46,9 @@ void ConnectionWorker::run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     if (!to_kill_.empty()) {
-      const Address address = to_kill_.front();
-      to_kill_.pop_front();
+      const std::set<Address> all = std::exchange(to_kill_, {});  // one look at the kernel's connections for all of them
       lock.unlock();
-      const Result<std::size_t> ended = destroy_connections(address);
+      const Result<std::size_t> ended = destroy_connections(all);
       if (!ended && !std::exchange(complained_, true)) log_(ended.error().context);
       lock.lock();
       continue;

@@ -6,7 +6,6 @@
 // All members may be called from any thread and return at once. `log` is called on the worker's thread.
 
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -48,7 +47,7 @@ class ConnectionWorker {
   std::function<void(const std::string&)> log_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Address> to_kill_;             // guarded
+  std::set<Address> to_kill_;               // guarded
   std::multimap<Instant, Tickles> tickles_;  // guarded
   std::set<Address> held_;                  // guarded
   bool stopping_ = false;                   // guarded

@@ -9,13 +9,17 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "db/base/descriptor.h"
 
 namespace tdbmesh::ipfailover {
 namespace {
+
+constexpr std::size_t kMostLooks = 5;
 
 struct Request {
   nlmsghdr header;
@@ -31,25 +35,25 @@ Descriptor open_sock_diag() {
   return fd;
 }
 
-bool ends_on(const inet_diag_msg& found, const Address& address) {
+Address own_end(const inet_diag_msg& found) {
   const auto* source = reinterpret_cast<const std::uint8_t*>(found.id.idiag_src);
-  if (address.family == Address::Family::V4) {
-    if (found.idiag_family == AF_INET) return std::memcmp(source, address.bytes.data(), 4) == 0;
-    // A server that listens on [::] has its IPv4 connections as ::ffff:a.b.c.d.
-    static constexpr std::uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
-    return std::memcmp(source, kMapped, 12) == 0 && std::memcmp(source + 12, address.bytes.data(), 4) == 0;
-  }
-  return found.idiag_family == AF_INET6 && std::memcmp(source, address.bytes.data(), 16) == 0;
+  // A server that listens on [::] has its IPv4 connections as ::ffff:a.b.c.d.
+  static constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
+  const bool mapped = found.idiag_family == AF_INET6 && std::memcmp(source, kMapped.data(), kMapped.size()) == 0;
+  Address address;
+  address.family = found.idiag_family == AF_INET || mapped ? Address::Family::V4 : Address::Family::V6;
+  std::memcpy(address.bytes.data(), mapped ? source + kMapped.size() : source, address.family == Address::Family::V4 ? 4 : 16);
+  return address;
 }
 
-Result<> find(int fd, std::uint8_t family, const Address& address, std::vector<inet_diag_msg>& out) {
+Result<> find(int fd, std::uint8_t family, const std::set<Address>& addresses, std::vector<inet_diag_msg>& out) {
   Request ask{};
   ask.header.nlmsg_len = sizeof ask;
   ask.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
   ask.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
   ask.body.sdiag_family = family;
   ask.body.sdiag_protocol = IPPROTO_TCP;
-  ask.body.idiag_states = ~(1u << TCP_LISTEN);
+  ask.body.idiag_states = ~(1u << TCP_LISTEN | 1u << TCP_TIME_WAIT);  // neither says anything by itself
   if (::send(fd, &ask, sizeof ask, 0) < 0) return system_failure("cannot ask for the TCP connections");
   alignas(nlmsghdr) char buffer[64 * 1024];
   while (true) {
@@ -65,7 +69,7 @@ Result<> find(int fd, std::uint8_t family, const Address& address, std::vector<i
       }
       if (header->nlmsg_len < NLMSG_LENGTH(sizeof(inet_diag_msg))) continue;
       const auto* found = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
-      if (ends_on(*found, address)) out.push_back(*found);
+      if (addresses.contains(own_end(*found))) out.push_back(*found);
     }
   }
 }
@@ -88,25 +92,32 @@ int destroy(int fd, const inet_diag_msg& connection) {
 
 }  // namespace
 
-Result<std::size_t> destroy_connections(const Address& address) {
+Result<std::size_t> destroy_connections(const std::set<Address>& addresses) {
   const Descriptor socket = open_sock_diag();
   if (socket.get() < 0) return system_failure("cannot open a sock_diag socket");
-  std::vector<inet_diag_msg> found;
-  if (address.family == Address::Family::V4) {
-    if (Result<> done = find(socket.get(), AF_INET, address, found); !done) return tl::unexpected<Error>(done.error());
-  }
-  if (Result<> done = find(socket.get(), AF_INET6, address, found); !done) return tl::unexpected<Error>(done.error());
   std::size_t ended = 0;
-  for (const inet_diag_msg& connection : found) {
-    const int code = destroy(socket.get(), connection);
-    if (code == 0) ++ended;
-    if (code == EOPNOTSUPP) {
-      return failure(Fault::Refused, "this kernel cannot destroy connections (CONFIG_INET_DIAG_DESTROY): connections "
-                                     "of moved addresses end only when their clients notice");
+  int refused = 0;
+  // Again, until nothing is left to end: a dump misses what came into being beside it.
+  for (std::size_t before = 1, look = 0; look < kMostLooks && before > 0; ++look) {
+    std::vector<inet_diag_msg> found;
+    for (const auto family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
+      if (Result<> done = find(socket.get(), family, addresses, found); !done) return tl::unexpected<Error>(done.error());
     }
-    if (code == EPERM) return failure(Fault::Refused, "tdbmeshd may not destroy connections (CAP_NET_ADMIN is needed)");
-    // ENOENT: it ended by itself meanwhile.
+    before = 0;
+    for (const inet_diag_msg& connection : found) {
+      const int code = destroy(socket.get(), connection);
+      if (code == 0) ++before;
+      // What is left of a connection that both ends have closed, which kernels before 6.5 keep: it says nothing by itself.
+      if (code == EOPNOTSUPP && connection.idiag_state == TCP_FIN_WAIT2) continue;
+      if (code == EOPNOTSUPP || code == EPERM) refused = code;  // ENOENT: it ended by itself meanwhile
+    }
+    ended += before;
   }
+  if (refused == EOPNOTSUPP) {
+    return failure(Fault::Refused, "this kernel cannot destroy connections (CONFIG_INET_DIAG_DESTROY): connections "
+                                   "of moved addresses end only when their clients notice");
+  }
+  if (refused == EPERM) return failure(Fault::Refused, "tdbmeshd may not destroy connections (CAP_NET_ADMIN is needed)");
   return ended;
 }
 

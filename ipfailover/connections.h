@@ -4,16 +4,17 @@
 // a kernel with CONFIG_INET_DIAG_DESTROY (Linux 4.5; all of Debian's).
 
 #include <cstddef>
-#include <vector>
+#include <set>
 
 #include "db/base/result.h"
 #include "ipfailover/public_address.h"
 
 namespace tdbmesh::ipfailover {
 
-// Ends every connection whose own end is `address` (listening sockets stay): the processes that have them get
-// ECONNABORTED. While the address is on the machine the peers get a RST, afterwards they hear nothing. Returns how
-// many. Refused: the kernel cannot do it, or we may not.
-[[nodiscard]] Result<std::size_t> destroy_connections(const Address& address);
+// Ends every connection whose own end is one of `addresses` (listening sockets stay): the processes that have them get
+// ECONNABORTED, also those that come into being meanwhile. The peers get a RST where the kernel still lets one out (IPv4:
+// while it has the address; IPv6: see NetlinkAddresses::mute). Returns how many. Refused: the kernel cannot do it, or we
+// may not; as many as could be are ended all the same.
+[[nodiscard]] Result<std::size_t> destroy_connections(const std::set<Address>& addresses);
 
 }  // namespace tdbmesh::ipfailover

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -95,6 +96,22 @@ Bytes remove_request(const KernelAddress& a) {
   message.body(&head, sizeof head);
   message.attribute(IFA_LOCAL, a.address.bytes.data(), length_of(a.address));
   message.attribute(IFA_ADDRESS, a.address.bytes.data(), length_of(a.address));
+  return message.take();
+}
+
+// `ip -6 rule`: "4379: from ADDRESS blackhole". The kernel's own rules begin at 32766 (after 0, for what it receives).
+constexpr std::uint32_t kMutePriority = 4379;
+
+Bytes mute_request(const Address& address, bool on) {
+  Message message(on ? RTM_NEWRULE : RTM_DELRULE,
+                  static_cast<std::uint16_t>(NLM_F_REQUEST | NLM_F_ACK | (on ? NLM_F_CREATE | NLM_F_EXCL : 0)));
+  fib_rule_hdr head{};
+  head.family = AF_INET6;
+  head.src_len = 128;
+  head.action = FR_ACT_BLACKHOLE;
+  message.body(&head, sizeof head);
+  message.attribute(FRA_SRC, address.bytes.data(), length_of(address));
+  message.attribute(FRA_PRIORITY, &kMutePriority, sizeof kMutePriority);
   return message.take();
 }
 
@@ -304,6 +321,22 @@ std::vector<Result<>> NetlinkAddresses::remove(const std::vector<KernelAddress>&
     (void)transact(lost);
   }
   return results;
+}
+
+void NetlinkAddresses::mute(const std::vector<KernelAddress>& addresses) {
+  std::vector<Bytes> requests;
+  for (const KernelAddress& a : addresses) {
+    if (!is_v4(a.address)) requests.push_back(mute_request(a.address, true));
+  }
+  (void)transact(requests);
+}
+
+void NetlinkAddresses::unmute(const std::vector<Address>& addresses) {
+  std::vector<Bytes> requests;
+  for (const Address& a : addresses) {
+    if (!is_v4(a)) requests.push_back(mute_request(a, false));
+  }
+  (void)transact(requests);
 }
 
 Result<std::vector<KernelAddress>> NetlinkAddresses::list() {

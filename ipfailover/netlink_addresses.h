@@ -57,6 +57,13 @@ class NetlinkAddresses {
   // network along (promote_secondaries off), those are put back as they were. One result for each, in order.
   [[nodiscard]] std::vector<Result<>> remove(const std::vector<KernelAddress>& addresses);
 
+  // From now on nothing leaves this machine with one of these as its source, until unmute(): by a routing rule for each, so
+  // that neither a retransmission nor the RST of a connection that is destroyed goes out beside the next owner. IPv6 alone
+  // needs it; an IPv4 kernel sends from no address that it does not have. Where the kernel knows no such rules nothing is
+  // done.
+  void mute(const std::vector<KernelAddress>& addresses);
+  void unmute(const std::vector<Address>& addresses);  // also of what is not muted
+
   // All addresses of all interfaces.
   [[nodiscard]] Result<std::vector<KernelAddress>> list();
 

@@ -21,6 +21,7 @@ namespace tdbmesh::ipfailover::supervisor {
 namespace {
 
 constexpr Duration kFencedLimit = seconds(1);  // a peer that takes longer waits for the lease instead
+constexpr Duration kMuted = seconds(2);        // by then its connections are ended, also by a busy connection worker
 constexpr std::size_t kMostCommands = 4096;  // per wake-up, before the gate is looked at again
 
 Instant to_instant(std::uint64_t boot_ns) {
@@ -73,6 +74,7 @@ void Supervisor::run() {
     look_at_gate(now);
     renew(now);
     announce_due(now);
+    unmute_due(now);
     flush_reports();
   }
 }
@@ -108,6 +110,11 @@ void Supervisor::carry_out(Configure& m) {
   std::set<std::string> interfaces;
   for (const PublicAddress& a : configured_) interfaces.insert(a.interfaces.begin(), a.interfaces.end());
   for (const std::string& name : interfaces) (void)NetlinkAddresses::promote_secondaries(name);
+  std::vector<Address> left;  // by a supervisor that was killed
+  for (const PublicAddress& a : configured_) {
+    if (!muted_.contains(a.address)) left.push_back(a.address);
+  }
+  addresses_->unmute(left);
 }
 
 bool Supervisor::gate_open() const {
@@ -132,10 +139,11 @@ void Supervisor::carry_out(Take& m) {
       already = already || right;
       if (!right) elsewhere.push_back(a);
     }
-    for (const Result<>& removed : addresses_->remove(elsewhere)) {
+    for (const Result<>& removed : addresses_->remove(elsewhere)) {  // it stays on this machine
       if (!removed) return refuse(removed.error().context);
     }
   }
+  if (muted_.erase(address) != 0) addresses_->unmute({address});
   // Without a lifetime the kernel would keep it for ever; so also what is there already gets one.
   const Result<> added = addresses_->put({address, m.where.prefix, m.where.interface}, setup_.lifetime);
   in_kernel_.reset();
@@ -160,11 +168,29 @@ std::string Supervisor::remove(const Address& address) {
   const auto there = in_kernel().find(address);
   if (there == in_kernel().end()) return {};
   std::string error;
-  for (const Result<>& removed : addresses_->remove(there->second)) {
+  for (const Result<>& removed : remove(there->second)) {
     if (!removed) error = removed.error().context;
   }
   in_kernel_->erase(address);
   return error;
+}
+
+std::vector<Result<>> Supervisor::remove(const std::vector<KernelAddress>& places) {
+  addresses_->mute(places);
+  for (const KernelAddress& a : places) {
+    if (a.address.family == Address::Family::V6) muted_[a.address] = boot_time_now() + kMuted;
+  }
+  return addresses_->remove(places);
+}
+
+void Supervisor::unmute_due(Instant now) {
+  std::vector<Address> due;
+  std::erase_if(muted_, [&](const auto& entry) {
+    if (entry.second > now) return false;
+    due.push_back(entry.first);
+    return true;
+  });
+  if (!due.empty()) addresses_->unmute(due);
 }
 
 void Supervisor::carry_out(Release& m) {
@@ -222,7 +248,7 @@ std::vector<Address> Supervisor::drop_all(std::string& error) {
       error = list_error_;  // nothing seen is nothing there only if it could be looked at
       break;
     }
-    for (const Result<>& removed : addresses_->remove(doomed)) {
+    for (const Result<>& removed : remove(doomed)) {
       if (!removed) error = removed.error().context;
     }
   }
@@ -249,15 +275,13 @@ void Supervisor::look_at_gate(Instant now) {
                                     static_cast<double>(setup_.drop_allowance.count()) / 1000.0)});
   }
   report(Lapsed{dropped, late});
-  end_connections(dropped);
+  end_connections({dropped.begin(), dropped.end()});
 }
 
 // The daemon does that too, when it runs. One that hangs leaves it to us: sockets outlive their address in the kernel,
 // and what a client has not acknowledged would be sent again from here, beside the next owner.
-void Supervisor::end_connections(const std::vector<Address>& of) {
-  for (const Address& address : of) {
-    if (const auto ended = destroy_connections(address); !ended) report(Notice{true, "supervisor: " + ended.error().context});
-  }
+void Supervisor::end_connections(const std::set<Address>& of) {
+  if (const auto ended = destroy_connections(of); !ended) report(Notice{true, "supervisor: " + ended.error().context});
 }
 
 void Supervisor::renew(Instant now) {
@@ -295,6 +319,7 @@ void Supervisor::schedule(Instant now) {
   Instant next = kNever;
   if (!held_.empty()) next = std::min(next_renewal_, gate_ ? to_instant(gate_->open_until()) : now);
   if (!announcements_.empty()) next = std::min(next, announcements_.begin()->first);
+  for (const auto& [address, until] : muted_) next = std::min(next, until);
   itimerspec when{};
   if (next != kNever) {
     // Microseconds are cut off below; one more, so that the lapse is seen at the first wake-up.
@@ -314,7 +339,10 @@ void Supervisor::daemon_ended() {
   const std::vector<Address> dropped = drop_all(error);
   // FENCED is a promise. Where it cannot be kept the peers wait for the lease and the kernel for its own limit.
   if (closed && error.empty()) tell_peers();
-  end_connections(dropped);
+  std::set<Address> silent(dropped.begin(), dropped.end());
+  for (const auto& [address, until] : muted_) silent.insert(address);  // released, and perhaps not yet ended by the daemon
+  end_connections(silent);
+  unmute_due(kNever);
 }
 
 void Supervisor::tell_peers() {

@@ -24,6 +24,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "db/base/time.h"
@@ -80,9 +81,11 @@ class Supervisor {
   std::vector<Address> drop_all(std::string& error);
   [[nodiscard]] const Addresses& in_kernel();  // read at most once per wake-up
   [[nodiscard]] std::string remove(const Address& address);
+  std::vector<Result<>> remove(const std::vector<KernelAddress>& places);  // silently: see NetlinkAddresses::mute
+  void unmute_due(Instant now);
   void daemon_ended();
   void tell_peers();
-  void end_connections(const std::vector<Address>& of);
+  void end_connections(const std::set<Address>& of);
   void report(const Report& report);
   void flush_reports();
 
@@ -96,6 +99,7 @@ class Supervisor {
   std::vector<PublicAddress> configured_;
   std::map<Address, Held> held_;
   std::multimap<Instant, Announcement> announcements_;
+  std::map<Address, Instant> muted_;  // removed of late; until when
   std::optional<Addresses> in_kernel_;
   std::string list_error_;  // of the newest look; empty: it worked
   std::deque<Bytes> reports_;

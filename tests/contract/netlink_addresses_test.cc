@@ -108,6 +108,34 @@ TEST_F(NetlinkAddressesTest, WhatIsSentToANewIpv6AddressArrives) {
   ::close(receiver);
 }
 
+// Also by a socket that has been sending: its route is looked up anew.
+TEST_F(NetlinkAddressesTest, NothingLeavesAMutedIpv6Address) {
+  ASSERT_TRUE(kernel_->put({address("fd07::30"), 64, "eth0"}, 30));
+  const auto towards = [](const char* text) {
+    sockaddr_in6 there{};
+    there.sin6_family = AF_INET6;
+    there.sin6_port = htons(9);
+    std::memcpy(&there.sin6_addr, address(text).bytes.data(), 16);
+    return there;
+  };
+  const int sender = ::socket(AF_INET6, SOCK_DGRAM, 0);
+  sockaddr_in6 own = towards("fd07::30");
+  sockaddr_in6 other = towards("fd07::31");
+  ASSERT_EQ(::bind(sender, reinterpret_cast<sockaddr*>(&own), sizeof own), 0);
+  ASSERT_EQ(::connect(sender, reinterpret_cast<sockaddr*>(&other), sizeof other), 0);
+  EXPECT_EQ(::send(sender, "x", 1, 0), 1);
+  const std::vector<KernelAddress> places = find("fd07::30");
+  kernel_->mute(places);
+  kernel_->mute(places);  // twice is once
+  EXPECT_EQ(::send(sender, "x", 1, 0), -1);
+  ASSERT_TRUE(kernel_->remove(places).front());
+  EXPECT_EQ(::send(sender, "x", 1, 0), -1);
+  kernel_->unmute({address("fd07::30"), address("fd07::31"), address("10.7.0.1")});
+  ASSERT_TRUE(kernel_->put({address("fd07::30"), 64, "eth0"}, 30));
+  EXPECT_EQ(::send(sender, "x", 1, 0), 1);
+  ::close(sender);
+}
+
 TEST_F(NetlinkAddressesTest, TheKernelForgetsWhatIsNotRenewed) {
   for (const char* text : {"10.7.0.3", "fd07::3"}) {
     ASSERT_TRUE(kernel_->put({address(text), 24, "eth0"}, 1));
@@ -210,13 +238,13 @@ class Connected {
 TEST_F(NetlinkAddressesTest, ConnectionsOfAnAddressEndAndOthersDoNot) {
   for (const int family : {AF_INET, AF_INET6}) {
     Connected connection(family);
-    const auto others = destroy_connections(address("127.0.0.8"));
+    const auto others = destroy_connections({address("127.0.0.8"), address("127.0.0.10")});
     ASSERT_TRUE(others) << others.error().context;
     EXPECT_EQ(*others, 0u);
     char byte = 0;
     EXPECT_EQ(::recv(connection.accepted, &byte, 1, MSG_DONTWAIT), -1);
     EXPECT_EQ(errno, EAGAIN) << "still connected";
-    const auto ended = destroy_connections(address("127.0.0.9"));
+    const auto ended = destroy_connections({address("127.0.0.9"), address("::1")});
     ASSERT_TRUE(ended) << ended.error().context;
     EXPECT_EQ(*ended, 1u) << (family == AF_INET ? "IPv4" : "IPv4 on an IPv6 socket");
     EXPECT_EQ(::recv(connection.accepted, &byte, 1, 0), -1);

@@ -190,15 +190,19 @@ class Addresses(PublicScenario):
             others = [node for node in self.nodes if node is not victim]
             wait_for(lambda: all(own_end in node.run(['ctdb', 'gettickles', address], check=False).stdout
                                  for node in others), 'the others to know the connection')
-            began = time.monotonic()
-            if unreachable_at_first:
-                self.lab.in_switch('ip', 'link', 'set', 'client', 'nomaster')
-            victim.tool('disable')
-            wait_for(lambda: self.lab.holders()[address] not in ([], [victim.number]), 'the move')
-            if unreachable_at_first:
-                self.lab.in_switch('ip', 'link', 'set', 'client', 'master', 'world')
-            wait_for(lambda: len(said) > 1, lambda: 'the connection to be made anew\n%s' % subprocess.run(
-                self.lab.client.enter(['sh', '-c', 'ss -tno dst %s; ip neigh' % address]), capture_output=True, text=True).stdout)
+            with Watch(self.lab) as watch:
+                began = time.monotonic()
+                if unreachable_at_first:
+                    self.lab.in_switch('ip', 'link', 'set', 'client', 'nomaster')
+                victim.tool('disable')
+                wait_for(lambda: self.lab.holders()[address] not in ([], [victim.number]), 'the move')
+                if unreachable_at_first:
+                    self.lab.in_switch('ip', 'link', 'set', 'client', 'master', 'world')
+                wait_for(lambda: len(said) > 1, lambda: 'the connection to be made anew\n%s' % subprocess.run(
+                    self.lab.client.enter(['sh', '-c', 'ss -tno dst %s; ip neigh' % address]), capture_output=True, text=True).stdout)
+            # A reset of the old owner's would have the client come back before there is a new one.
+            self.assertEqual([(t - began, kind) for t, node, kind in watch.spoken().get(address, [])
+                              if node == victim.number and kind == 'rst' and t > began], [], 'the old owner fell silent')
             self.assertNotEqual(said[1][2], victim.number)
             return said[1][0] - began
         finally:

@@ -84,7 +84,7 @@ while True:
     for a in addresses:
         s = state.get(a)
         if s is None:
-            s = socket.socket(socket.AF_INET6 if ":" in a else socket.AF_INET); s.settimeout(0.3)
+            s = socket.socket(socket.AF_INET6 if ":" in a else socket.AF_INET); s.settimeout(5)
             try:
                 s.connect((a, port)); d = s.recv(16).decode().strip()
             except OSError:
