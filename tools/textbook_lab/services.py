@@ -6,7 +6,8 @@ it, and how a client sees that it is served through the floating address. The da
 import os
 import shutil
 
-FLOATING = '10.99.0.100'
+from hosts import FLOATING
+
 WEB_ROOT = '/data/www'
 IQN = 'iqn.2001-04.example.lab:disk'
 DISK_BYTES = 16 << 20
@@ -42,6 +43,20 @@ class Service:
         """True if the client gets, through the floating address, what put() left."""
         raise NotImplementedError
 
+    def exercise_before(self, exercise, kind):
+        word = kind + '-before'
+        good = exercise.until(lambda: self.put(exercise, word)) is not None and \
+            exercise.until(lambda: self.get(exercise, word)) is not None
+        exercise.check('%s: %s is served through %s before the fault' % (kind, self.name, FLOATING), good)
+
+    def exercise_after(self, exercise, kind):
+        """What was left before the fault is still there, and more can be left."""
+        word = kind + '-after'
+        good = exercise.until(lambda: self.get(exercise, kind + '-before')) is not None and \
+            exercise.until(lambda: self.put(exercise, word)) is not None and \
+            exercise.until(lambda: self.get(exercise, word)) is not None
+        exercise.check('%s: %s is served through %s after the fault' % (kind, self.name, FLOATING), good)
+
     def read_back(self, exercise, word, command):
         done = exercise.type(exercise.lab.workstation, 'timeout -k 1 15 ' + command, check=False, show=False)
         return done.stdout == text_of(word)
@@ -57,7 +72,7 @@ class Nfs(Service):
              'nfs-cat': 'libnfs-utils', 'dbus-daemon': 'dbus'}
 
     def configure(self, exercise):
-        for server in exercise.servers:
+        for server in exercise.servers:         # of the machine, not of the exercise: nothing an administrator types
             for unit, text in UNITS.items():
                 with open(server.path('/etc/systemd/system/%s.service' % unit), 'w') as out:
                     out.write(text)
@@ -91,7 +106,7 @@ class Web(Service):
         name = '%s-%s' % (self.name, word)
         with open(exercise.lab.workstation.path('/root/' + name), 'w') as out:
             out.write(text_of(word))
-        done = exercise.smb('cd www; lcd /root; put %s' % name)
+        done = exercise.station.smb('cd www; lcd /root; put %s' % name)
         return done.returncode == 0
 
     def get(self, exercise, word):
