@@ -219,7 +219,7 @@ std::vector<std::string> ControlPlane::Impl::status(Instant now) const {
       }
     } else {
       lines.push_back("no quorum: " + describe_votes(cluster(), here, lock_vote()));
-      if (lock_wanted_) lines.push_back(fmt::format("{} is {}", lock_name(), lock_state(now)));
+      if (lock_wanted_) lines.push_back(fmt::format("{} is awaited: {}", lock_name(), lock_trouble()));
       if (lock_wanted_ && here.size() == 1) {
         lines.emplace_back("the other node's lock is free when the file system gives that node up; until then nothing is "
                            "served here");
