@@ -1,5 +1,6 @@
 #pragma once
-// A directory for one test, removed with everything in it at the end. $TMPDIR says where, as for every program.
+// A directory for one test, removed with everything in it at the end. $TMPDIR says where, as for every program; empty is
+// as good as not set.
 
 #include <gtest/gtest.h>
 #include <linux/magic.h>
@@ -13,16 +14,21 @@
 
 namespace tdbmesh {
 
+// $TMPDIR, else `otherwise`. (std::filesystem::temp_directory_path() throws if it is set and empty.)
+[[nodiscard]] inline std::string tmpdir_or(const std::string& otherwise) {
+  const char* named = std::getenv("TMPDIR");
+  return named == nullptr || *named == '\0' ? otherwise : named;
+}
+
 // For tests that write much and do not care what a power failure would leave: $TMPDIR if it is set, else memory if there
 // is some.
 [[nodiscard]] inline std::string in_memory() {
-  if (std::getenv("TMPDIR") == nullptr && std::filesystem::exists("/dev/shm")) return "/dev/shm";
-  return std::filesystem::temp_directory_path().string();
+  return tmpdir_or(std::filesystem::exists("/dev/shm") ? "/dev/shm" : "/tmp");
 }
 
 class TempDir {
  public:
-  explicit TempDir(const std::string& under = std::filesystem::temp_directory_path().string()) {
+  explicit TempDir(const std::string& under = tmpdir_or("/tmp")) {
     std::string pattern = under + "/tdbmesh-test-XXXXXX";
     if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a directory in " + under);
     path_ = pattern;

@@ -2,12 +2,13 @@
 
 #include <sys/stat.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "tests/support/temp_dir.h"
 
 namespace tdbmesh {
 namespace {
@@ -20,12 +21,9 @@ using testing::IsEmpty;
 class ConfigDirectory : public testing::Test {
  protected:
   ConfigDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "config-XXXXXX").string();
-    directory_ = mkdtemp(pattern.data());
     paths_ = {directory_, directory_ + "/state", directory_ + "/run"};
     write("nodes", "127.0.0.1\n127.0.0.2\n127.0.0.3\n");
   }
-  ~ConfigDirectory() override { std::filesystem::remove_all(directory_); }
 
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(directory_ + "/" + name) << text;
@@ -48,7 +46,8 @@ class ConfigDirectory : public testing::Test {
     return result;
   }
 
-  std::string directory_;
+  TempDir temporary_;
+  const std::string& directory_ = temporary_.path();
   ConfigPaths paths_;
 };
 

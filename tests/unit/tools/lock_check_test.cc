@@ -12,6 +12,7 @@
 #include <fstream>
 #include <thread>
 
+#include "tests/support/temp_dir.h"
 #include "tools/ctl/verbs.h"
 
 namespace tdbmesh::ctl {
@@ -240,9 +241,8 @@ struct VerbProcess {
 
 class LockVerb : public testing::Test {
  protected:
-  LockVerb() { std::filesystem::create_directory(folder); }
-  ~LockVerb() override { std::filesystem::remove_all(folder); }
-  std::string folder = std::filesystem::temp_directory_path() / ("lock-check." + std::to_string(::getpid()));
+  TempDir temporary;
+  const std::string& folder = temporary.path();
 };
 
 TEST_F(LockVerb, OneHoldsTheOtherWaitsUntilItLetsGo) {

@@ -1,6 +1,5 @@
 #include "tools/daemon/logging.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -8,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/temp_dir.h"
 #include "tools/daemon/node_environment.h"
 
 namespace tdbmesh {
@@ -19,12 +19,6 @@ using testing::Not;
 
 class LogFile : public testing::Test {
  protected:
-  LogFile() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "log-XXXXXX").string();
-    directory_ = mkdtemp(pattern.data());
-    path_ = directory_ + "/logs/log.tdbmesh";
-  }
-  ~LogFile() override { std::filesystem::remove_all(directory_); }
   [[nodiscard]] std::unique_ptr<Log> open(std::int32_t level = 3) const {
     auto log = Log::open("file:" + path_, level);
     EXPECT_TRUE(log) << log.error().context;
@@ -35,8 +29,8 @@ class LogFile : public testing::Test {
     text << std::ifstream(path).rdbuf();
     return text.str();
   }
-  std::string directory_;
-  std::string path_;
+  TempDir directory_;
+  std::string path_ = directory_ / "logs/log.tdbmesh";
 };
 
 TEST_F(LogFile, HasLinesLikeCtdbs) {

@@ -1,13 +1,11 @@
 #include "transport/cluster_key.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "tests/support/temp_dir.h"
 
 namespace tdbmesh {
 namespace {
@@ -16,14 +14,8 @@ using testing::HasSubstr;
 
 class ClusterKeyFile : public testing::Test {
  protected:
-  ClusterKeyFile() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "cluster-key-XXXXXX").string();
-    directory_ = mkdtemp(pattern.data());
-    path_ = directory_ + "/cluster.key";
-  }
-  ~ClusterKeyFile() override { std::filesystem::remove_all(directory_); }
-  std::string directory_;
-  std::string path_;
+  TempDir directory_;
+  std::string path_ = directory_ / "cluster.key";
 };
 
 TEST_F(ClusterKeyFile, LoadsWhatWasSaved) {
