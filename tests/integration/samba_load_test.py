@@ -384,6 +384,7 @@ class SambaLoad(SambaScenario):
         self.warm_up()
         wait_for(self.without_sessions, 'the first sessions to be gone')
         smbds, records = self.smbd_count(), self.records()
+        print('  records at the start: %s' % records, flush=True)
         cut_off = {node.number: node.log().count(LEFT_THE_VIEW) for node in self.nodes}
         ledger = Ledger()
         sessions = [(SmbclientSession if number % 5 == 4 else Session)(self, ledger, number) for number in range(SESSIONS)]
@@ -483,6 +484,7 @@ class SambaLoad(SambaScenario):
             wiped[0] = said.stdout + said.stderr
             return not grown()
         wait_for(wipe, lambda: 'records to go (database: records at the start, now): %s\n%s' % (grown(), wiped[0]), step=2)
+        print('  records at the end: %s' % self.records(), flush=True)
         if not asked_for_peer():
             wait_for(lambda: not any(deleted for counts in self.left_over().values() for _, deleted in counts.values()),
                      lambda: 'deleted records to be vacuumed: %s' % self.left_over(), 180, 2)
