@@ -133,7 +133,9 @@ SambaFacts collect(const Options& options) {
   }
   // Outside the cluster this would make a database of its own.
   if (facts.daemon_answers && facts.global["clustering"] == "Yes") {
-    facts.sid_owners = sid_owners(run_with_shim("dbwrap_tool --persistent secrets.tdb listkeys 2>/dev/null").text);
+    const std::string keys = run_with_shim("dbwrap_tool --persistent secrets.tdb listkeys 2>/dev/null").text;
+    facts.sid_owners = secrets_of("SID", keys);
+    facts.joined = secrets_of("MACHINE_PASSWORD", keys);
   }
   std::array<char, 256> host{};
   if (::gethostname(host.data(), host.size() - 1) == 0) facts.host_name = host.data();

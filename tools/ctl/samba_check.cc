@@ -51,6 +51,7 @@ class Check {
       check_name();
       check_idmap();
       check_passdb();
+      check_domain();
       check_folders();
       for (const std::string& complaint : facts_.configuration_complaints) {
         add(Level::Warning, "smb.conf", complaint, "mend it; testparm says more");
@@ -111,7 +112,7 @@ class Check {
           fmt::format("ctdbd socket is {}, but tdbmeshd listens at {}", facts_.samba_socket, facts_.daemon_socket),
           "set `ctdbd socket = " + facts_.daemon_socket + "` in [global] on every node");
     } else {
-      add(Level::Good, "smb.conf", "ctdbd socket = " + socket);
+      add(Level::Good, "smb.conf", "ctdbd socket = " + (socket.empty() ? facts_.samba_socket : socket));
     }
   }
 
@@ -131,8 +132,8 @@ class Check {
     }
     if (others.empty()) return;
     add(Level::Error, "name", fmt::format("secrets.tdb has SIDs of other servers too ({}): a node has or had another netbios name", others),
-        fmt::format("set `netbios name = {}` on every node and restart Samba, then `tdbmesh pdelete secrets.tdb "
-                    "SECRETS/SID/NAME` for each that is left over", name));
+        "set the same `netbios name` on every node and restart Samba, then `tdbmesh pdelete secrets.tdb SECRETS/SID/NAME` for "
+        "each name that is another");
   }
 
   void check_idmap() {
@@ -151,10 +152,36 @@ class Check {
 
   void check_passdb() {
     const std::string backend = value("passdb backend");
-    const bool known = backend.starts_with("tdbsam") || backend.starts_with("ldapsam");
-    if (known || backend.empty()) return add(Level::Good, "passdb", "passdb backend = " + (known ? backend : "tdbsam"));
+    const std::string module = backend.substr(0, backend.find(':'));  // an address may follow
+    if (module == "tdbsam" || module == "ldapsam") return add(Level::Good, "passdb", "passdb backend = " + backend);
+    if (backend.empty()) return add(Level::Good, "passdb", "passdb backend = tdbsam");
     add(Level::Error, "passdb", fmt::format("passdb backend = {} is not the same on all nodes", backend),
         "set `passdb backend = tdbsam` and bring the accounts over with pdbedit -i");
+  }
+
+  // To a domain all nodes are one machine: one of them joins, and the password is in the secrets of all.
+  [[nodiscard]] bool is_member() const {
+    const std::string security = lower(value("security"));
+    return security == "ads" || security == "domain";
+  }
+  void check_domain() {
+    if (!is_member()) return;
+    const std::string domain = value("workgroup");
+    const bool joined = std::any_of(facts_.joined.begin(), facts_.joined.end(),
+                                    [&](const std::string& one) { return lower(one) == lower(domain); });
+    if (joined) {
+      add(Level::Good, "domain", "the cluster is a member of " + domain);
+    } else if (samba_finds_us()) {
+      add(Level::Error, "domain", fmt::format("security = {}, but the cluster is not a member of {}", value("security"), domain),
+          "on one node `net ads join -U Administrator` (with the shim), then restart Samba on all");
+    }
+    const std::string method = lower(value("kerberos method"));
+    if (method.find("keytab") != std::string::npos) {
+      add(Level::Warning, "domain",
+          fmt::format("kerberos method = {}: a keytab is a file of one node; when another node changes the machine's password, "
+                      "Kerberos fails here", value("kerberos method")),
+          "set `kerberos method = secrets only` on every node");
+    }
   }
 
   void check_folders() {
@@ -172,9 +199,11 @@ class Check {
     }
     int good = 0;
     bool smbd = false;
+    bool winbindd = false;
     std::map<std::pair<SambaProcess::Shim, std::string>, std::string> kinds;  // how and who -> pids
     for (const SambaProcess& process : facts_.processes) {
       smbd = smbd || process.name == "smbd";
+      winbindd = winbindd || process.name == "winbindd";
       good += process.shim == SambaProcess::Shim::Loaded ? 1 : 0;
       std::string& pids = kinds[{process.shim, process.name}];
       pids += (pids.empty() ? "" : " ") + std::to_string(process.pid);
@@ -198,7 +227,11 @@ class Check {
       }
     }
     if (good > 0) add(Level::Good, "shim", fmt::format("{} is loaded in {} of {} processes", kShimName, good, facts_.processes.size()));
-    if (!smbd) add(Level::Warning, "processes", "no smbd is running on this node", "systemctl start smbd nmbd winbind");
+    if (!smbd) {
+      add(Level::Warning, "processes", "no smbd is running on this node", "systemctl start smbd nmbd winbind");
+    } else if (!winbindd && is_member()) {
+      add(Level::Error, "processes", "no winbindd is running on this node: users of the domain cannot log in", "systemctl start winbind");
+    }
   }
 
   const SambaFacts& facts_;
@@ -226,12 +259,12 @@ std::map<std::string, std::string> parse_global(const std::string& testparm_outp
   return values;
 }
 
-std::vector<std::string> sid_owners(const std::string& keys) {
-  constexpr std::string_view kPrefix = "SECRETS/SID/";
+std::vector<std::string> secrets_of(const std::string& kind, const std::string& keys) {
+  const std::string prefix = "SECRETS/" + kind + "/";
   std::vector<std::string> owners;
   std::istringstream in(keys);
   for (std::string line; std::getline(in, line);) {
-    if (line.starts_with(kPrefix)) owners.push_back(line.substr(kPrefix.size()));
+    if (line.starts_with(prefix)) owners.push_back(line.substr(prefix.size()));
   }
   std::sort(owners.begin(), owners.end());
   return owners;

@@ -28,6 +28,7 @@ struct SambaFacts {
   std::map<std::string, std::string> shared_folders;  // "private dir" -> kind of cluster file system, where it is on one
   std::string host_name;                // without its domain
   std::vector<std::string> sid_owners;  // names that secrets.tdb, which all nodes share, has a SID of
+  std::vector<std::string> joined;      // domains that it has a password of this machine for
   bool shim_found = true;               // the loader finds it where LD_PRELOAD names it without a folder
   std::vector<SambaProcess> processes;
 };
@@ -43,8 +44,8 @@ struct Finding {
 
 // The [global] section of what `testparm -sv` prints.
 [[nodiscard]] std::map<std::string, std::string> parse_global(const std::string& testparm_output);
-// The names NAME of the records SECRETS/SID/NAME in what `dbwrap_tool secrets.tdb listkeys` prints.
-[[nodiscard]] std::vector<std::string> sid_owners(const std::string& keys);
+// The names NAME of the records SECRETS/`kind`/NAME in what `dbwrap_tool secrets.tdb listkeys` prints.
+[[nodiscard]] std::vector<std::string> secrets_of(const std::string& kind, const std::string& keys);
 // From /proc/PID/maps.
 [[nodiscard]] SambaProcess::Shim shim_in_maps(const std::string& maps);
 // Is this the name of a process of Samba that uses databases?

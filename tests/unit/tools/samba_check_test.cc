@@ -110,7 +110,9 @@ TEST(SambaCheck, FindsNodesThatHaveNamesOfTheirOwn) {
 }
 
 TEST(SambaCheck, ReadsTheOwnersOfSidsFromTheKeysOfSecrets) {
-  EXPECT_EQ(sid_owners("SECRETS/SID/LAB\nSECRETS/MACHINE_PASSWORD/X\nSECRETS/SID/A B\n"), (std::vector<std::string>{"A B", "LAB"}));
+  const std::string keys = "SECRETS/SID/LAB\nSECRETS/MACHINE_PASSWORD/X\nSECRETS/SID/A B\n";
+  EXPECT_EQ(secrets_of("SID", keys), (std::vector<std::string>{"A B", "LAB"}));
+  EXPECT_EQ(secrets_of("MACHINE_PASSWORD", keys), (std::vector<std::string>{"X"}));
 }
 
 TEST(SambaCheck, PassesOnWhatTestparmComplainsOfAndThatTheShimIsNotInstalled) {
@@ -128,8 +130,28 @@ TEST(SambaCheck, FindsIdsAndAccountsThatEachNodeHasForItself) {
   facts.global.erase("idmap config *:range");
   EXPECT_EQ(wrong(facts), Subjects{"idmap"});
   facts = good();
-  facts.global["passdb backend"] = "smbpasswd";
-  EXPECT_EQ(wrong(facts), Subjects{"passdb"});
+  for (const char* unfit : {"smbpasswd", "tdbsamm"}) {
+    facts.global["passdb backend"] = unfit;
+    EXPECT_EQ(wrong(facts), Subjects{"passdb"}) << unfit;
+  }
+  facts.global["passdb backend"] = "ldapsam:ldap://directory";
+  EXPECT_EQ(wrong(facts), Subjects{});
+}
+
+TEST(SambaCheck, FindsAMemberThatHasNotJoinedOrCannotStayOne) {
+  SambaFacts facts = good();
+  facts.global["security"] = "ADS";
+  facts.global["workgroup"] = "OFFICE";
+  EXPECT_EQ(wrong(facts), Subjects{"domain"});
+  facts.joined = {"ELSEWHERE"};
+  EXPECT_EQ(wrong(facts), Subjects{"domain"});
+  facts.joined = {"OFFICE"};
+  EXPECT_EQ(wrong(facts), Subjects{});
+  facts.global["kerberos method"] = "secrets and keytab";
+  EXPECT_EQ(wrong(facts), Subjects{"domain"});
+  facts.global["kerberos method"] = "secrets only";
+  facts.processes.pop_back();
+  EXPECT_EQ(wrong(facts), Subjects{"processes"}) << "smbd asks winbindd about users of the domain";
 }
 
 TEST(SambaCheck, FindsADaemonThatIsDownAndAVersionThatNobodyTried) {
