@@ -475,6 +475,10 @@ const ClusterConfig& ControlPlane::cluster() const { return impl_->cluster(); }
 const ClusterConfig& ControlPlane::files() const { return impl_->files(); }
 Incarnation ControlPlane::incarnation() const { return impl_->state_.incarnation; }
 NodeFlags ControlPlane::flags_of(Pnn pnn) const { return impl_->flags_of(pnn, impl_->now_); }
+std::string ControlPlane::why_disconnected(Pnn pnn) const {
+  if ((flags_of(pnn) & kFlagDisconnected) == 0) return {};
+  return impl_->membership_.leaving(pnn) ? "it was shut down" : impl_->membership_.trouble(pnn, impl_->now_);
+}
 std::uint32_t ControlPlane::capabilities_of(Pnn pnn) const {
   if (pnn == impl_->self_) return impl_->capabilities_;
   const PeerHeartbeats* peer = impl_->membership_.peer(pnn);

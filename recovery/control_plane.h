@@ -203,6 +203,8 @@ class ControlPlane {
   [[nodiscard]] Incarnation incarnation() const;
   // Flags of any configured node as seen from here, DISCONNECTED included.
   [[nodiscard]] NodeFlags flags_of(Pnn pnn) const;
+  // Why another node counts as DISCONNECTED here; empty if it does not.
+  [[nodiscard]] std::string why_disconnected(Pnn pnn) const;
   [[nodiscard]] std::uint32_t capabilities_of(Pnn pnn) const;
   // Why this node, or the cluster, does not serve fully; one line each, nothing when all is well.
   [[nodiscard]] std::vector<std::string> status_reasons(Instant now) const;

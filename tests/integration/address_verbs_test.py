@@ -3,6 +3,8 @@
 What they print is what `ctdb` prints on a real CTDB cluster (its texts stand here; `--peer` runs the parts that CTDB
 has on the real one)."""
 import json
+import re
+import signal
 import unittest
 
 from lab import asked_for_peer, main, wait_for
@@ -143,6 +145,28 @@ class AddressVerbs(PublicScenario):
         wait_for(lambda: self.lab.all_hosted(self.nodes[:2]), 'two nodes to host all')
         self.assertEqual({a for a, who in self.lab.holders().items() if who == [0]}, mine)
 
+    def test_an_address_goes_home_whenever_it_can(self):
+        if asked_for_peer():
+            self.skipTest('CTDB has no home_nodes')
+
+        def restart_with(text):
+            for node in self.nodes:
+                with open(node.path('/etc/tdbmesh/home_nodes'), 'w') as out:
+                    out.write(text)
+                node.stop()
+                node.start()
+            self.lab.wait_all_ok()
+
+        self.addCleanup(restart_with, '')
+        restart_with('%s 2\n%s 2\n%s 2\n%s 2\n' % tuple(self.lab.addresses[:4]))
+        for address in self.lab.addresses[:4]:
+            self.at(address, 2)
+        self.nodes[2].tool('disable')
+        wait_for(lambda: 2 not in self.lab.owners().values(), lambda: 'all to leave: %s' % self.lab.owners())
+        self.nodes[2].tool('enable')
+        for address in self.lab.addresses[:4]:
+            self.at(address, 2)
+
     def test_drain_ends_when_the_node_can_be_stopped(self):
         if asked_for_peer():
             self.skipTest('CTDB has no such verb')
@@ -168,6 +192,24 @@ class AddressVerbs(PublicScenario):
         told = json.loads(self.say('tdbmesh', '--json', 'why', 'ip', HOST)[1])
         self.assertTrue([line for line in told if 'leaves node 1: node 1 is disabled' in line['text']], told)
         self.assertTrue([line for line in told if line['node'] != 1 and line['text'] == 'stands on pub0 here'], told)
+        unknown = self.nodes[0].tool('why', 'ip', '10.99.0.77', check=False)
+        self.assertEqual(unknown.returncode, 1)
+        self.assertIn('No node has 10.99.0.77 in its public_addresses', unknown.stderr)
+
+    def test_why_node_tells_how_it_was_lost(self):
+        if asked_for_peer():
+            self.skipTest('CTDB has no why')
+        victim = self.nodes[2]
+        self.addCleanup(self.lab.make_whole)
+
+        def told():
+            return self.nodes[0].tool('why', 'node', '2').stdout
+        victim.signal_daemon(signal.SIGKILL)
+        wait_for(lambda: re.search(r'became disconnected \(its daemon (ended|closed the connection)\)', told()), told)
+        self.lab.repair(victim)
+        self.lab.wait_all_ok()
+        victim.tool('shutdown')
+        wait_for(lambda: 'became disconnected (it was shut down)' in told(), told)
 
     def test_json_of_every_verb_parses(self):
         if asked_for_peer():

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <optional>
 #include <sstream>
 
 #include "tools/client/text.h"
@@ -34,6 +35,15 @@ void add_answers(Session& session, const std::vector<Pnn>& nodes, const std::str
   }
 }
 
+// One that does not answer may have it.
+bool is_public(Session& session, const std::vector<Pnn>& nodes, const ctdb::SockAddr& address) {
+  return std::any_of(nodes.begin(), nodes.end(), [&](Pnn node) {
+    const auto list = session.ask_for<ctdb::PublicIpList>(ctdb::ControlOpcode::GetPublicIps, node);
+    return !list || std::any_of(list->addresses.begin(), list->addresses.end(),
+                                [&](const auto& ip) { return ip.address == address; });
+  });
+}
+
 std::string date(double time) {
   const auto seconds = static_cast<std::time_t>(time);
   std::tm local{};
@@ -50,6 +60,7 @@ Outcome<int> run_why(Invocation& in) {
   const auto& args = in.args;
   std::string subject;
   std::vector<Pnn> asked;
+  std::optional<ctdb::SockAddr> address;
   auto map = session.node_map();
   if (!map) return passed_on(map);
   const auto connected = [&](Pnn pnn) {
@@ -67,7 +78,7 @@ Outcome<int> run_why(Invocation& in) {
     asked = {session.node()};
     if (Pnn{*pnn} != session.node() && connected(Pnn{*pnn})) asked.push_back(Pnn{*pnn});
   } else if (args.size() == 2 && args[0] == "ip") {
-    const auto address = ctdb::parse_address(args[1]);
+    address = ctdb::parse_address(args[1]);
     if (!address) return fail(fmt::format("{} is no numeric address", args[1]));
     subject = "ip " + ctdb::to_string(*address);
     for (const auto& node : map->nodes) {
@@ -78,6 +89,9 @@ Outcome<int> run_why(Invocation& in) {
   }
   std::vector<Line> lines;
   add_answers(session, asked, subject, lines);
+  if (lines.empty() && address && !is_public(session, asked, *address)) {
+    return fail(fmt::format("No node has {} in its public_addresses (see `tdbmesh ip all`)", args[1]));
+  }
   std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) { return a.time < b.time; });
   std::string text;
   Json json = Json::array();
@@ -87,7 +101,7 @@ Outcome<int> run_why(Invocation& in) {
   }
   if (lines.empty()) {
     text = subject == "unhealthy" ? "This node is healthy, and always was\n"
-                                  : fmt::format("Nothing was decided about {} since the daemons started\n", subject);
+                                  : fmt::format("Nothing was decided about {} since the daemons were started\n", subject);
   }
   in.console.show(text, std::move(json));
   return 0;

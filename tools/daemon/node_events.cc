@@ -126,6 +126,7 @@ void Node::note_flags() {
       if ((gone & flag) != 0) text += fmt::format("{}is no longer {}", text.empty() ? "" : ", ", word);
     };
     name(kFlagDisconnected, "disconnected");
+    if ((came & kFlagDisconnected) != 0) text += fmt::format(" ({})", control_.why_disconnected(pnn));
     name(kFlagUnhealthy, "unhealthy");
     name(kFlagDisabled, "disabled");
     name(kFlagBanned, "banned");
