@@ -15,7 +15,12 @@ Ownership::Ownership(Pnn self, Database& database, record::RequestNumber first_r
       settings_(settings),
       next_request_(first_request),
       outbox_(self, database.id()),
-      directory_(self, outbox_) {}
+      directory_(self, outbox_, settings.key_seed),
+      keys_(make_key_table<KeyState>(settings.key_seed)),
+      tenures_(make_key_table<record::RequestNumber>(settings.key_seed)),
+      plain_reads_(make_key_table<std::uint32_t>(settings.key_seed)),
+      arrivals_(make_key_table<std::uint64_t>(settings.key_seed)),
+      sticky_until_(make_key_table<Instant>(settings.key_seed)) {}
 
 bool Ownership::KeyState::idle() const {
   return waiters.empty() && !out && !arrival && !copy && !pin && !succ && !next && reads.empty() &&
@@ -47,10 +52,9 @@ RecordActions Ownership::client_call(CallId call, BytesView key, Kind kind, Inst
       return finish(now);
     }
   }
-  KeyState& state = keys_[Bytes(key)];
+  KeyState& state = state_of(key);
   state.waiters.push_back(Waiter{call, kind, next_request_});
-  calls_.emplace(call, Bytes(key));
-  dirty_.insert(Bytes(key));
+  mark(calls_.emplace(call, key).first->second, state);
   return finish(now);
 }
 
@@ -59,7 +63,7 @@ RecordActions Ownership::client_gone(CallId call, Instant now) {
   if (it == calls_.end()) return {};
   if (const auto key = keys_.find(it->second); key != keys_.end()) {
     std::erase_if(key->second.waiters, [call](const Waiter& waiter) { return waiter.call == call; });
-    dirty_.insert(it->second);
+    mark(key->first, key->second);
   }
   calls_.erase(it);
   return finish(now);
@@ -74,7 +78,7 @@ RecordActions Ownership::chain_free(BytesView key, Instant now) {
   const auto it = keys_.find(key);
   if (it == keys_.end()) return {};
   it->second.waiting_for_chain = false;
-  dirty_.insert(it->first);
+  mark(it->first, it->second);
   return finish(now);
 }
 
@@ -96,8 +100,10 @@ RecordActions Ownership::tick(Instant now) {
   while (!wakes_.empty() && wakes_.begin()->first <= now) {
     const Bytes key = wakes_.begin()->second;
     wakes_.erase(wakes_.begin());
-    if (const auto it = keys_.find(key); it != keys_.end()) it->second.wake_at = kNever;
-    dirty_.insert(key);
+    const auto it = keys_.find(key);
+    if (it == keys_.end()) continue;
+    it->second.wake_at = kNever;
+    mark(it->first, it->second);
   }
   if (now >= background_at_) {
     background_at_ = kNever;
@@ -187,8 +193,18 @@ RecordActions Ownership::install(const View& view, Instant now) {
 
 // --- inside ---------------------------------------------------------------------------------------------------
 
+Ownership::KeyState& Ownership::state_of(BytesView key) {
+  const auto it = keys_.find(key);
+  return it != keys_.end() ? it->second : keys_[Bytes(key)];
+}
+
+void Ownership::mark(const Bytes& key, KeyState& state) {
+  if (std::exchange(state.marked, true)) return;
+  marked_.push_back(key);
+}
+
 void Ownership::mark_all() {
-  for (const auto& [key, state] : keys_) dirty_.insert(key);
+  for (auto& [key, state] : keys_) mark(key, state);
 }
 
 RecordActions Ownership::finish(Instant now) {
@@ -196,8 +212,8 @@ RecordActions Ownership::finish(Instant now) {
     if (outbox_.has_in_line()) {
       const record::Body body = outbox_.take_in_line();
       dispatch(self_, body);
-    } else if (!dirty_.empty()) {
-      const Bytes key = std::move(dirty_.extract(dirty_.begin()).value());
+    } else if (next_marked_ < marked_.size()) {
+      const Bytes key = std::move(marked_[next_marked_++]);
       advance(key, now);
     } else if (!tombs_.empty() || !purges_.empty()) {
       flush_vacuum();
@@ -205,6 +221,8 @@ RecordActions Ownership::finish(Instant now) {
       break;
     }
   }
+  marked_.clear();
+  next_marked_ = 0;
   if (std::exchange(retry_vacuum_, false) && vacuum_at_ == kNever) vacuum_at_ = now + settings_.vacuum_interval;
   if (directory_.has_background_work() || claims_) {
     background_at_ = std::min(background_at_, now + settings_.background_interval);
@@ -237,8 +255,10 @@ void Ownership::dispatch(Pnn from, const record::Body& body) {
 // Looks at everything that can go on for one key, in the order in which one step makes the next possible.
 void Ownership::advance(const Bytes& key, Instant now) {
   const auto it = keys_.find(key);
-  if (it == keys_.end() || must_empty_) return;
+  if (it == keys_.end()) return;
   KeyState& state = it->second;
+  state.marked = false;
+  if (must_empty_) return;
   if (state.retry_at <= now) state.retry_at = kNever;
   look_at_pin(key, state, now);
   settle_pending_answer(key, state, now);
@@ -366,8 +386,9 @@ RecordCounters Ownership::counters() const {
 std::vector<HotKey> Ownership::hot_keys(std::size_t most) const {
   std::vector<HotKey> keys;
   for (const auto& [key, count] : arrivals_) keys.push_back(HotKey{key, count});
-  std::stable_sort(keys.begin(), keys.end(),
-                   [](const HotKey& a, const HotKey& b) { return a.arrivals > b.arrivals; });
+  std::sort(keys.begin(), keys.end(), [](const HotKey& a, const HotKey& b) {
+    return a.arrivals != b.arrivals ? a.arrivals > b.arrivals : a.key < b.key;
+  });
   if (keys.size() > most) keys.resize(most);
   return keys;
 }

@@ -152,16 +152,19 @@ class Ownership {
     std::optional<PendingAnswer> answer;
     std::optional<Vacuum> vacuum;
     bool waiting_for_chain = false;
+    bool marked = false;    // stands in marked_
     Instant retry_at = kNever;  // a failed store is tried again then
     Instant wake_at = kNever;   // its place in wakes_
     [[nodiscard]] bool idle() const;
   };
-  using Keys = std::map<Bytes, KeyState, std::less<>>;
+  using Keys = KeyTable<KeyState>;
 
   // ownership.cc
   RecordActions finish(Instant now);
   void dispatch(Pnn from, const record::Body& body);
   void advance(const Bytes& key, Instant now);
+  KeyState& state_of(BytesView key);
+  void mark(const Bytes& key, KeyState& state);
   void mark_all();
   void set_wake(const Bytes& key, KeyState& state, Instant at);
   bool lock_chain(const Bytes& key, KeyState& state);
@@ -250,9 +253,10 @@ class Ownership {
   RecordOutbox outbox_;
   Directory directory_;
   Keys keys_;
-  std::map<Bytes, record::RequestNumber, std::less<>> tenures_;  // ten, of records that came in this generation
-  std::map<CallId, Bytes> calls_;                                // open calls -> key
-  std::set<Bytes> dirty_;                                        // keys to look at before returning
+  KeyTable<record::RequestNumber> tenures_;  // ten, of records that came in this generation
+  std::map<CallId, Bytes> calls_;            // open calls -> key
+  std::vector<Bytes> marked_;                // keys to look at before returning, in this order
+  std::size_t next_marked_ = 0;
   std::set<std::pair<Instant, Bytes>> wakes_;
 
   // Claims of this node to the lmasters of slots that changed hands.
@@ -285,9 +289,10 @@ class Ownership {
   std::vector<record::VacuumEntry> tombs_;
   std::vector<record::VacuumEntry> purges_;
 
-  std::map<Bytes, std::uint32_t, std::less<>> plain_reads_;  // bounded
-  std::map<Bytes, std::uint64_t, std::less<>> arrivals_;     // bounded; hot keys
-  std::map<Bytes, Instant, std::less<>> sticky_until_;       // bounded
+  KeyTable<std::uint32_t> plain_reads_;     // bounded
+  KeyTable<std::uint64_t> arrivals_;        // bounded; hot keys
+  std::uint64_t arrivals_since_halving_ = 0;
+  KeyTable<Instant> sticky_until_;          // bounded
   RecordCounters counters_;
 };
 

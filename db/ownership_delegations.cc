@@ -66,14 +66,14 @@ void Ownership::on_revoked(Pnn from, const record::Revoked& revoked) {
   const auto it = keys_.find(revoked.key);
   if (it == keys_.end() || !it->second.revoke_sent) return;
   it->second.revoking.erase(from);
-  dirty_.insert(revoked.key);
+  mark(it->first, it->second);
 }
 
 void Ownership::on_revoke(Pnn from, const record::Revoke& revoke) {
-  KeyState& state = keys_[revoke.key];
+  KeyState& state = state_of(revoke.key);
   if (state.copy) state.copy->delegated = false;  // a copy that still waits for the lock is revoked as well
   state.revoked_for = from;
-  dirty_.insert(revoke.key);
+  mark(revoke.key, state);
 }
 
 void Ownership::end_read_only_copy(const Bytes& key, KeyState& state, Instant now) {

@@ -101,7 +101,7 @@ void Directory::on_miss(Pnn from, const record::Miss& miss) {
 
 void Directory::start_settle(const Bytes& key, Entry& entry, std::optional<Waiting> head) {
   ++counters_.settles;
-  entry.settling = Settling{++round_, head, {}, {}};
+  entry.settling = std::make_unique<Settling>(Settling{++round_, head, {}, {}});
   for (const Member& member : view_.members) outbox_.send(member.pnn, record::Query{key, round_});
 }
 
@@ -238,7 +238,7 @@ void Directory::install(const View& view) {
       if (planted(Plant::IgnoreSince) && slots_.contains(number)) kept[number] = std::move(slots_[number]);
       continue;
     }
-    SlotState& state = kept[number];
+    SlotState& state = kept.try_emplace(number, SlotState{{}, false, 0, make_key_table<Entry>(key_seed_)}).first->second;
     // "I was its lmaster once, and complete" is not enough: another one may have created records meanwhile.
     if (const auto old = slots_.find(number);
         old != slots_.end() && old->second.complete && (old->second.since == now.since || planted(Plant::IgnoreSince))) {

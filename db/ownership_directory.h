@@ -14,10 +14,12 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <vector>
 
+#include "db/key_table.h"
 #include "db/ownership_outbox.h"
 #include "db/ownership_types.h"
 #include "db/view.h"
@@ -26,7 +28,8 @@ namespace tdbmesh {
 
 class Directory {
  public:
-  Directory(Pnn self, RecordOutbox& outbox) : self_(self), outbox_(outbox) {}
+  Directory(Pnn self, RecordOutbox& outbox, std::uint64_t key_seed)
+      : self_(self), outbox_(outbox), key_seed_(key_seed) {}
 
   void on_request(Pnn from, const record::Request& request);
   void on_miss(Pnn from, const record::Miss& miss);
@@ -71,15 +74,15 @@ class Directory {
     std::deque<Waiting> queue;
   };
   struct Entry {
-    std::optional<Tail> tail;          // At, or Settling with a chain behind the head
-    std::optional<Settling> settling;  // neither: Orphan
-    std::vector<Pnn> touched;          // tails, hints, adopters since the last settle; ascending
+    std::optional<Tail> tail;            // At, or Settling with a chain behind the head
+    std::unique_ptr<Settling> settling;  // neither: Orphan
+    std::vector<Pnn> touched;            // tails, hints, adopters since the last settle; ascending
   };
   struct SlotState {
     Generation since;  // the tag
     bool complete = false;
     Rsn high_water = 0;
-    std::map<Bytes, Entry, std::less<>> entries;
+    KeyTable<Entry> entries;
   };
 
   SlotState* slot(BytesView key);  // nullptr: another node's
@@ -94,6 +97,7 @@ class Directory {
 
   Pnn self_;
   RecordOutbox& outbox_;
+  std::uint64_t key_seed_;
   View view_;
   std::map<std::uint32_t, SlotState> slots_;  // those whose lmaster this node is
   std::set<Pnn> claimed_;                     // members whose claims of the changed slots are all in

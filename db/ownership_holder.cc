@@ -11,8 +11,8 @@ using record::Kind;
 
 void Ownership::on_forward(const record::Forward& forward) {
   const Bytes& key = forward.key;
-  KeyState& state = keys_[key];
-  dirty_.insert(key);
+  KeyState& state = state_of(key);
+  mark(key, state);
   std::optional<StoredRecord> record;
   if (!readable(key, record)) return;
   bool own = state.arrival || owned_in_store(record);
@@ -153,7 +153,7 @@ void Ownership::hand_over(const Bytes& key, KeyState& state, Instant now) {
   ++counters_.handed_over;
   outbox_.send(to.to, record::Grant{key, to.q, rsn + 1, migrated, std::move(value)});
   // Local callers that came meanwhile queue up like everybody.
-  if (!state.waiters.empty()) dirty_.insert(key);
+  if (!state.waiters.empty()) mark(key, state);
 }
 
 void Ownership::on_query(Pnn from, const record::Query& query) {
@@ -170,8 +170,9 @@ void Ownership::on_query(Pnn from, const record::Query& query) {
   const bool ends = !planted(Plant::KeepReadOnlyAtQuery);
   if (ends && !own && record && (record->header.flags & kRecordReadOnlyCopy) != 0) {
     // The answer promises that nobody reads this copy any more, so it waits for the chain lock.
-    keys_[query.key].answer = PendingAnswer{from, query.round};
-    dirty_.insert(query.key);
+    KeyState& waiting = state_of(query.key);
+    waiting.answer = PendingAnswer{from, query.round};
+    mark(query.key, waiting);
     return;
   }
   const auto rsn = record ? std::optional<Rsn>(record->header.rsn) : std::nullopt;

@@ -141,8 +141,8 @@ void Ownership::on_leaving(Pnn from, const record::Leaving& leaving) {
 // An ordinary request, without a caller: the record comes here to stay.
 void Ownership::take_over(const Bytes& key) {
   if (!may_move() || drain_ || owns(key)) return;
-  KeyState& state = keys_[key];
-  dirty_.insert(key);
+  KeyState& state = state_of(key);
+  mark(key, state);
   if (state.out) return;  // asked already
   state.out = Outstanding{next_request_, record::Kind::Write};
   outbox_.send(view_.lmaster_of(key), record::Request{key, next_request_, record::Kind::Write});

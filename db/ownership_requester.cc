@@ -18,7 +18,7 @@ constexpr std::size_t kMaxDeletions = 1u << 20;
 void Ownership::on_grant(Pnn from, const record::Grant& grant) {
   const bool of_any_request = planted(Plant::AcceptOldGrant) || planted(Plant::SkipGenerationCheck);
   if (of_any_request && !owned_in_store(stored(grant.key))) {
-    KeyState& state = keys_[grant.key];
+    KeyState& state = state_of(grant.key);
     if (state.out && !state.arrival) state.out->q = grant.q;
     if (!state.out) state.out = Outstanding{grant.q, Kind::Write};
   }
@@ -33,7 +33,7 @@ void Ownership::on_grant(Pnn from, const record::Grant& grant) {
   ++counters_.grants_in;
   note_drain(grant.key);
   begin_tenure(grant.key, state, grant.q);
-  dirty_.insert(grant.key);
+  mark(grant.key, state);
 }
 
 void Ownership::begin_tenure(const Bytes& key, KeyState& state, record::RequestNumber q) {
@@ -50,7 +50,7 @@ void Ownership::on_copy(Pnn from, const record::Copy& copy) {
   }
   it->second.copy = ArrivedCopy{from, copy.q, copy.rsn, copy.delegated, copy.value};
   ++counters_.reads_in;
-  dirty_.insert(copy.key);
+  mark(it->first, it->second);
 }
 
 void Ownership::store_arrival(const Bytes& key, KeyState& state, Instant now) {
@@ -148,15 +148,22 @@ void Ownership::ask_for(const Bytes& key, KeyState& state) {
   ++next_request_;
 }
 
-// Counts arrivals per key in bounded memory: when it is full all counts are halved and zeros forgotten, so
-// that what stays is hot.
+// Counts arrivals per key in bounded memory: when it is full all counts are halved and zeros forgotten, so that what
+// stays is hot. Not more often than each entry has its turn, or every arrival would pay for looking at all of them.
 void Ownership::note_arrival(const Bytes& key) {
-  if (arrivals_.size() >= kMaxArrivals && !arrivals_.contains(key)) {
+  ++arrivals_since_halving_;
+  if (const auto it = arrivals_.find(key); it != arrivals_.end()) {
+    ++it->second;
+    return;
+  }
+  if (arrivals_.size() >= kMaxArrivals) {
+    if (arrivals_since_halving_ < kMaxArrivals) return;
+    arrivals_since_halving_ = 0;
     for (auto& [other, count] : arrivals_) count /= 2;
     std::erase_if(arrivals_, [](const auto& entry) { return entry.second == 0; });
     if (arrivals_.size() >= kMaxArrivals) return;
   }
-  ++arrivals_[key];
+  arrivals_.emplace(key, 1);
 }
 
 // In a STICKY database a record that arrived here often stays longer each time, for a while.

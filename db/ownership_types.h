@@ -66,6 +66,7 @@ struct RecordTestHooks {
 };
 
 struct RecordSettings {
+  std::uint64_t key_seed = 0;                  // of the tables by record name; fixed for a life, not to be guessed
   Duration pin_limit = milliseconds(20);       // a granted record stays at least until used, or this long
   Duration pin_poll = std::chrono::microseconds(250);  // how often a pinned record that is wanted is looked at
   Duration sticky_pindown = milliseconds(200);  // STICKY databases: a hot record stays this long

@@ -55,10 +55,10 @@ void Ownership::start_vacuum(const Bytes& key) {
     header.rsn = r + 1;  // the copies become equal to rsn r, the owner stays above them
     if (database_.store(key, header, {})) {
       deletions_.erase(key);
-      KeyState& state = keys_[key];
+      KeyState& state = state_of(key);
       state.vacuum = Vacuum{1, r, others()};
       tombs_.push_back(record::VacuumEntry{key, r});
-      if (state.vacuum->waiting.empty()) dirty_.insert(key);
+      if (state.vacuum->waiting.empty()) mark(key, state);
     }
   }
   database_.unlock(key);
@@ -150,7 +150,7 @@ void Ownership::on_vacuum_ack(Pnn from, const record::VacuumAck& ack) {
     if (it == keys_.end() || !it->second.vacuum) continue;
     Vacuum& vacuum = *it->second.vacuum;
     if (vacuum.phase != ack.phase || vacuum.rsn != entry.rsn) continue;
-    dirty_.insert(entry.key);
+    mark(it->first, it->second);
     if (!entry.ok) {
       give_up_vacuum(entry.key, it->second);
     } else {

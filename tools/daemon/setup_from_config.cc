@@ -101,6 +101,7 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
   control.start_disabled = config.start_as_disabled;
   std::random_device device;
   control.seed = (std::uint64_t{device()} << 32) | device();
+  setup.node.records.key_seed = (std::uint64_t{device()} << 32) | device();
 
   setup.node.nodes = config.nodes;
   setup.node.public_addresses = config.public_addresses;
