@@ -40,7 +40,18 @@ RecordActions RecordRouter::attach(Database& database, Instant now) {
       append(actions, deliver(std::move(message), now));
     }
   }
+  look_at_wakes();
   return actions;
+}
+
+RecordActions RecordRouter::after(const Ownership& ownership, RecordActions actions) {
+  wake_ = std::min(wake_, ownership.next_wake());
+  return actions;
+}
+
+void RecordRouter::look_at_wakes() {
+  wake_ = kNever;
+  for (const auto& [id, ownership] : databases_) wake_ = std::min(wake_, ownership->next_wake());
 }
 
 void RecordRouter::configure(const RecordSettings& settings) {
@@ -68,22 +79,22 @@ std::vector<DatabaseId> RecordRouter::attached() const {
 
 RecordActions RecordRouter::client_call(DatabaseId id, CallId call, BytesView key, record::Kind kind, Instant now) {
   Ownership* ownership = find(id);
-  return ownership == nullptr ? RecordActions{} : ownership->client_call(call, key, kind, now);
+  return ownership == nullptr ? RecordActions{} : after(*ownership, ownership->client_call(call, key, kind, now));
 }
 
 RecordActions RecordRouter::client_gone(DatabaseId id, CallId call, Instant now) {
   Ownership* ownership = find(id);
-  return ownership == nullptr ? RecordActions{} : ownership->client_gone(call, now);
+  return ownership == nullptr ? RecordActions{} : after(*ownership, ownership->client_gone(call, now));
 }
 
 RecordActions RecordRouter::schedule_deletion(DatabaseId id, BytesView key, Instant now) {
   Ownership* ownership = find(id);
-  return ownership == nullptr ? RecordActions{} : ownership->schedule_deletion(key, now);
+  return ownership == nullptr ? RecordActions{} : after(*ownership, ownership->schedule_deletion(key, now));
 }
 
 RecordActions RecordRouter::vacuum(DatabaseId id, Instant now) {
   Ownership* ownership = find(id);
-  return ownership == nullptr ? RecordActions{} : ownership->vacuum(now);
+  return ownership == nullptr ? RecordActions{} : after(*ownership, ownership->vacuum(now));
 }
 
 RecordActions RecordRouter::on_message(Pnn from, Incarnation incarnation, BytesView body, Instant now) {
@@ -132,7 +143,7 @@ RecordActions RecordRouter::deliver(Parked parked, Instant now) {
   }
   Ownership* ownership = find(parked.message.database);
   if (ownership == nullptr) return deliver_unattached(std::move(parked));
-  return ownership->on_message(parked.from, parked.message, now);
+  return after(*ownership, ownership->on_message(parked.from, parked.message, now));
 }
 
 // A database that is not attached here is empty here: questions are answered so at once, because somebody
@@ -184,13 +195,14 @@ RecordActions RecordRouter::park(std::deque<Parked>& where, Parked parked) {
 
 RecordActions RecordRouter::chain_free(DatabaseId id, BytesView key, Instant now) {
   Ownership* ownership = find(id);
-  return ownership == nullptr ? RecordActions{} : ownership->chain_free(key, now);
+  return ownership == nullptr ? RecordActions{} : after(*ownership, ownership->chain_free(key, now));
 }
 
 RecordActions RecordRouter::gate_changed(bool open, Instant now) {
   gate_open_ = open;
   RecordActions actions;
   for (auto& [id, ownership] : databases_) append(actions, ownership->gate_changed(open, now));
+  look_at_wakes();
   return actions;
 }
 
@@ -199,13 +211,8 @@ RecordActions RecordRouter::tick(Instant now) {
   for (auto& [id, ownership] : databases_) {
     if (ownership->next_wake() <= now) append(actions, ownership->tick(now));
   }
+  look_at_wakes();
   return actions;
-}
-
-Instant RecordRouter::next_wake() const {
-  Instant next = kNever;
-  for (const auto& [id, ownership] : databases_) next = std::min(next, ownership->next_wake());
-  return next;
 }
 
 void RecordRouter::prepare(const View& view, bool continuity_broken, Instant now) {
@@ -218,6 +225,7 @@ void RecordRouter::prepare(const View& view, bool continuity_broken, Instant now
   }
   drop_parked_below(view.generation);
   for (auto& [id, ownership] : databases_) ownership->prepare(view, continuity_broken, now);
+  look_at_wakes();
 }
 
 void RecordRouter::drop_parked_below(Generation generation) {
@@ -252,6 +260,7 @@ RecordActions RecordRouter::install(const View& view, Instant now) {
   accepted_ = view;
   RecordActions actions;
   for (auto& [id, ownership] : databases_) append(actions, ownership->install(view, now));
+  look_at_wakes();
   std::deque<Parked> parked = std::move(early_);
   early_.clear();
   for (Parked& message : parked) {
@@ -266,6 +275,7 @@ RecordActions RecordRouter::drain(bool on, Instant now) {
   draining_ = on;
   RecordActions actions;
   for (auto& [id, ownership] : databases_) append(actions, ownership->drain(on, now));
+  look_at_wakes();
   return actions;
 }
 

@@ -48,7 +48,7 @@ class RecordRouter {
   [[nodiscard]] RecordActions chain_free(DatabaseId id, BytesView key, Instant now);
   [[nodiscard]] RecordActions gate_changed(bool open, Instant now);
   [[nodiscard]] RecordActions tick(Instant now);
-  [[nodiscard]] Instant next_wake() const;
+  [[nodiscard]] Instant next_wake() const { return wake_; }
 
   // The view was accepted (persisted by the caller afterwards). Older than one accepted before: ignored.
   // PREPARED may be sent when emptied() says yes.
@@ -73,6 +73,9 @@ class RecordRouter {
     std::size_t bytes = 0;
   };
 
+  // Passes on what a database's ownership did; it may want to be woken now.
+  [[nodiscard]] RecordActions after(const Ownership& ownership, RecordActions actions);
+  void look_at_wakes();
   [[nodiscard]] RecordActions deliver(Parked parked, Instant now);
   [[nodiscard]] RecordActions deliver_unattached(Parked parked);
   [[nodiscard]] RecordActions park(std::deque<Parked>& where, Parked parked);
@@ -90,6 +93,7 @@ class RecordRouter {
   std::map<DatabaseId, std::deque<Parked>> unattached_;   // for a database not attached yet
   std::size_t parked_bytes_ = 0;
   std::uint64_t attachments_ = 0;
+  Instant wake_ = kNever;  // no database wants to be woken earlier; not asked of all of them in every turn
   RecordCounters counters_;
 };
 

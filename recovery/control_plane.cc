@@ -434,30 +434,35 @@ void ControlPlane::set_addresses(std::vector<std::string> held, Instant now, Act
   impl_->event(now, out, [&] { impl_->addresses_ = std::move(held); });
 }
 
-Instant ControlPlane::next_wake() const {
-  const Impl& i = *impl_;
-  const Duration beat = i.timing_.heartbeat;
-  Instant wake = i.now_ + beat;
+Instant ControlPlane::Impl::next_wake() const {
+  const Duration beat = timing_.heartbeat;
+  Instant wake = now_ + beat;
   const auto by = [&](Instant at) {
-    if (at > i.now_) wake = std::min(wake, at);
+    if (at > now_) wake = std::min(wake, at);
   };
-  by(i.membership_.next_loss(i.now_));
-  by(i.election_.next_wake(i.context()));
-  if (i.pending_ && !i.pending_->sent) by(i.now_ + beat / 4);
-  if (i.leaving_) by(i.leave_by_);
-  if (const Pnn leader = i.leader(); leader != kNoPnn && leader != i.self_) by(i.follows_since_ + 3 * beat + Duration(1));
-  if (!i.election_.leading()) return wake;
-  by(i.followed_until());
+  by(membership_.next_loss(now_));
+  by(election_.next_wake(context()));
+  if (pending_ && !pending_->sent) by(now_ + beat / 4);
+  if (leaving_) by(leave_by_);
+  if (const Pnn now_leads = leader(); now_leads != kNoPnn && now_leads != self_) by(follows_since_ + 3 * beat + Duration(1));
+  if (!election_.leading()) return wake;
+  by(followed_until());
   std::visit(Match{[](const Steady&) {}, [&](const Gathering& p) { by(p.not_before); },
                    [&](const Preparing& p) {
                      by(p.repeat_at);
                      by(p.check_at);
-                     by(p.since + i.timing_.prepare_limit);
+                     by(p.since + timing_.prepare_limit);
                    },
                    [&](const Settling& p) { by(p.repeat_at); }, [&](const Installing& p) { by(p.repeat_at); }},
-             i.phase_);
+             phase_);
   return wake;
 }
+
+Instant ControlPlane::next_wake() const {
+  if (!impl_->next_wake_) impl_->next_wake_ = impl_->next_wake();
+  return *impl_->next_wake_;
+}
+std::uint64_t ControlPlane::events() const { return impl_->events_; }
 
 const View* ControlPlane::installed_view() const {
   return impl_->installed_view_ ? &*impl_->installed_view_ : nullptr;

@@ -188,6 +188,8 @@ class ControlPlane {
 
   // ---- what others may know ----
   [[nodiscard]] Instant next_wake() const;
+  // How many events there were: whatever is asked about below changes with one of them only.
+  [[nodiscard]] std::uint64_t events() const;
   [[nodiscard]] const View* installed_view() const;  // in use now; null outside
   [[nodiscard]] const View* accepted_view() const;   // newest accepted; may be newer than the installed one
   // The generation of the installed view is durable. Until then no persistent write of that view may be

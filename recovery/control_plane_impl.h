@@ -25,6 +25,8 @@ class ControlPlane::Impl {
     what();
     settle();
     out_ = nullptr;
+    next_wake_.reset();
+    ++events_;
   }
 
   // ---- control_plane.cc
@@ -35,6 +37,7 @@ class ControlPlane::Impl {
   void log(LogLine::Level level, std::string text);
   std::uint64_t persist();  // ticket
   void handle(Pnn from, const Message& message);
+  [[nodiscard]] Instant next_wake() const;
   [[nodiscard]] std::vector<std::string> status(Instant now) const;
   [[nodiscard]] NodeFlags flags_of(Pnn pnn, Instant now) const;
 
@@ -135,6 +138,8 @@ class ControlPlane::Impl {
   Instant now_{};
   Actions* out_ = nullptr;
   std::deque<Message> inbox_;  // messages to oneself
+  std::uint64_t events_ = 0;
+  mutable std::optional<Instant> next_wake_;  // since the last event; asked for in every turn of the node
 
   Membership membership_;
   Election election_;

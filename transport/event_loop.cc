@@ -210,6 +210,8 @@ void EventLoop::run_deferred() {
   std::vector<Task> tasks;
   tasks.swap(deferred_);
   for (const Task& task : tasks) task();
+  tasks.clear();
+  if (deferred_.empty()) deferred_.swap(tasks);  // its memory is used again
 }
 
 void EventLoop::run_hooks() {

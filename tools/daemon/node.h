@@ -216,6 +216,7 @@ class Node final : public LinkListener, private NodeServices {
   std::vector<std::uint64_t> events_done_;  // without a shell for scripts: answered in the next turn
   bool health_knows_serving_ = false;
   std::map<Pnn, NodeFlags> flags_noted_;
+  std::uint64_t flags_noted_at_ = 0;  // event of the control plane
 
   struct CatchingUp {
     Pnn source{};

@@ -109,6 +109,7 @@ void Node::note(const std::string& subject, std::string text) {
 }
 
 void Node::note_flags() {
+  if (std::exchange(flags_noted_at_, control_.events()) == control_.events()) return;
   for (std::uint32_t i = 0; i < config_.nodes.size(); ++i) {
     if (config_.nodes[i].deleted) continue;
     const Pnn pnn{i};
