@@ -131,4 +131,6 @@ void tune_connection(int fd) {
   set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kDeadConnectionMs);
 }
 
+void acknowledge_lazily(int fd) { set(fd, IPPROTO_TCP, TCP_QUICKACK, 0); }
+
 }  // namespace tdbmesh

@@ -27,4 +27,8 @@ namespace tdbmesh {
 // stalled but living peer keeps its connection.
 void tune_connection(int fd);
 
+// What was read so far need not be acknowledged at once: the kernel then sends one acknowledgement for two messages or
+// for 40 ms, and not one from within each recv. It falls back by itself when a connection rests, so ask before reads.
+void acknowledge_lazily(int fd);
+
 }  // namespace tdbmesh

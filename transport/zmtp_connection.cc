@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "db/base/check.h"
+#include "transport/tcp_socket.h"
 
 namespace tdbmesh {
 namespace {
@@ -30,6 +31,7 @@ ZmtpConnection::ZmtpConnection(int fd, zmtp::Session session, ReadBuffer& buffer
 ZmtpConnection::~ZmtpConnection() { ::close(fd_); }
 
 ZmtpConnection::Io ZmtpConnection::read(Sink& sink) {
+  acknowledge_lazily(fd_);
   for (int round = 0; round < kReadsPerTurn; ++round) {
     const std::size_t have = partial_.size();
     const bool large = wanted_ > buffer_.size();
