@@ -251,29 +251,40 @@ bool HeartbeatCore::supports(Pnn who, Incarnation incarnation, Generation instal
 
 Instant HeartbeatCore::tick(Instant now, std::vector<OutgoingHeartbeat>& out) {
   notice_pause(now);
-  Instant wake = now + timing_.heartbeat;
-  const bool is_stalled = stalled(now);
+  ticked_ = now;
+  beat(now, Duration::zero(), out);
+  renew_gate(now);
+  return beat_due();
+}
+
+Instant HeartbeatCore::beat_due() const {
+  if (peers_.empty()) return ticked_ + timing_.heartbeat;  // the gate of a node alone is renewed all the same
+  Instant due = kNever;
+  for (const auto& [pnn, peer] : peers_) due = std::min(due, peer.beat_due);
+  return due;
+}
+
+// To every peer whose beat is due, or will be within `early`.
+void HeartbeatCore::beat(Instant now, Duration early, std::vector<OutgoingHeartbeat>& out) {
   std::vector<Pnn> hears;
   for (const auto& [pnn, peer] : peers_) {
     if (peer.seen.incarnation != 0 && now - peer.seen.silent_since < timing_.silence) hears.push_back(pnn);
   }
   for (auto& [pnn, peer] : peers_) {
-    if (peer.last_sent != Instant::min() && now < peer.last_sent + timing_.heartbeat) {
-      wake = std::min(wake, peer.last_sent + timing_.heartbeat);
-      continue;
+    if (now < peer.beat_due - early) continue;
+    if (now < peer.beat_due) {
+      peer.beat_due = now + timing_.heartbeat + timing_.heartbeat / 10;  // follows: see on_heartbeat
+    } else {
+      // Keep the beat: a late wake-up must not make the next one late too.
+      peer.beat_due = (now < peer.beat_due + timing_.heartbeat ? peer.beat_due : now) + timing_.heartbeat;
     }
-    // Keep the beat: a late wake-up must not make the next one late too.
-    peer.last_sent = peer.last_sent != Instant::min() && now < peer.last_sent + 2 * timing_.heartbeat
-                         ? peer.last_sent + timing_.heartbeat
-                         : now;
-    wake = std::min(wake, peer.last_sent + timing_.heartbeat);
     Heartbeat m;
     m.from = self_;
     m.incarnation = incarnation_;
     m.seq = ++peer.seq;
     m.sent = now;
     m.loop_age = now - loop_progress_at_;
-    m.stalled = is_stalled;
+    m.stalled = stalled(now);
     m.link = peer.link_out;
     m.hears = hears;
     m.said = said_;
@@ -283,8 +294,6 @@ Instant HeartbeatCore::tick(Instant now, std::vector<OutgoingHeartbeat>& out) {
     }
     out.push_back({pnn, encode(m)});
   }
-  renew_gate(now);
-  return wake;
 }
 
 bool HeartbeatCore::on_bytes(Pnn from, BytesView bytes, Instant now, std::vector<OutgoingHeartbeat>& out) {
@@ -370,6 +379,9 @@ bool HeartbeatCore::on_heartbeat(Peer& peer, Heartbeat m, Instant now, std::vect
   answer.follows = able && seen.said.leading && said_.leader == seen.pnn && said_.term == seen.said.term;
   if (answer.supported) seen.last_supported = now;
   out.push_back({seen.pnn, encode(answer)});
+  // Own beats that are due soon go along, and the next ones wait a little longer than a beat for the next time: so
+  // the nodes fall into step, and each wakes once for what would have been two wake-ups.
+  if (!new_life) beat(now, timing_.heartbeat / 2, out);
   return news;
 }
 

@@ -189,6 +189,8 @@ class HeartbeatCore {
   // Sends what is due and returns when to be called again. After a pause of its own (> D/2) the owner drains
   // all input before it takes a snapshot; the silence of peers is restarted here.
   Instant tick(Instant now, std::vector<OutgoingHeartbeat>& out);
+  // The same moment as it is now: what arrives may have taken own heartbeats along, which puts it off.
+  [[nodiscard]] Instant beat_due() const;
   // `from` is the authenticated sender. Malformed or foreign bytes are counted and ignored. True if the loop
   // should look at once: something changed that it decides on (new peer, term, view, leader, flags, gate).
   bool on_bytes(Pnn from, BytesView bytes, Instant now, std::vector<OutgoingHeartbeat>& out);
@@ -210,7 +212,7 @@ class HeartbeatCore {
     PeerHeartbeats seen;
     std::uint64_t seq = 0;             // newest own heartbeat sent to it
     std::map<std::uint64_t, Instant> sent;  // send times of own heartbeats not too old to be answered
-    Instant last_sent = Instant::min();
+    Instant beat_due{};                     // of the next own heartbeat to it; the first one at once
     Instant supported_sent = Instant::min();  // send time of the newest own heartbeat it supported
     LinkCount link_out;
     std::optional<Duration> clock_offset;  // its clock minus ours, the best recent bound from below
@@ -223,6 +225,7 @@ class HeartbeatCore {
   bool on_answer(Peer& peer, const HeartbeatAnswer& message, Instant now);
   void sign_of_life(Peer& peer, Instant now);
   [[nodiscard]] bool supports(Pnn who, Incarnation incarnation, Generation installed) const;
+  void beat(Instant now, Duration early, std::vector<OutgoingHeartbeat>& out);
   void renew_gate(Instant now);
   [[nodiscard]] bool stalled(Instant now) const { return now - loop_progress_at_ > timing_.loop_limit; }
 
@@ -238,6 +241,7 @@ class HeartbeatCore {
   std::uint64_t loop_counter_ = 0;
   Instant loop_progress_at_{};
   Instant last_active_{};
+  Instant ticked_{};
   Duration longest_pause_{0};
   std::uint64_t clock_jumps_ = 0;
   std::uint64_t malformed_ = 0;

@@ -272,7 +272,9 @@ bool HeartbeatThread::Impl::pass() {
   {
     const std::lock_guard lock(mutex);
     core_.note_loop_progress(options_.loop_turns ? options_.loop_turns() : static_cast<std::uint64_t>(now.time_since_epoch().count()), now);
-    if (now >= next_tick_) next_tick_ = core_.tick(now, out_);
+    // What came in may have taken beats along and put the next tick off.
+    if (now >= core_.beat_due()) core_.tick(now, out_);
+    next_tick_ = core_.beat_due();
     gate_until = core_.gate_until();
     write_gate_locked();
     next_loss_ = core_.next_loss(now);

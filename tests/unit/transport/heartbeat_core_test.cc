@@ -138,6 +138,42 @@ TEST(Heartbeat, TheLockVoteNeverOutlastsTheLockLease) {
   EXPECT_EQ(core.gate_until(), at(150));
 }
 
+// What of `packets` are heartbeats, and not answers.
+std::size_t beats_in(const std::vector<OutgoingHeartbeat>& packets) {
+  std::size_t count = 0;
+  for (const auto& packet : packets) count += decode_heartbeat_packet(packet.bytes)->heartbeat.has_value() ? 1 : 0;
+  return count;
+}
+
+TEST(Heartbeat, OneThatIsDueSoonGoesAlongWithTheAnswer) {
+  Pair pair;
+  pair.exchange(100, 101);
+  std::vector<OutgoingHeartbeat> out, back, later;
+  pair.b.tick(at(200), out);  // b's beat is at 200, 300, ...
+  out.clear();
+  pair.a.tick(at(260), out);  // a is late, or its beat is another
+  for (const auto& m : out) pair.b.on_bytes(n0, m.bytes, at(260), back);
+  EXPECT_EQ(back.size(), 2u) << "the answer and the own heartbeat";
+  EXPECT_EQ(beats_in(back), 1u);
+  EXPECT_EQ(pair.b.beat_due(), at(370)) << "a little more than a beat later: a's next one comes first";
+  pair.b.tick(at(300), later);
+  EXPECT_TRUE(later.empty());
+  pair.b.tick(at(370), later);
+  EXPECT_EQ(beats_in(later), 1u) << "without a's it goes by itself";
+}
+
+TEST(Heartbeat, OneThatIsNotDueSoonStays) {
+  Pair pair;
+  pair.exchange(100, 101);
+  std::vector<OutgoingHeartbeat> out, back;
+  pair.b.tick(at(200), out);
+  out.clear();
+  pair.a.tick(at(240), out);
+  for (const auto& m : out) pair.b.on_bytes(n0, m.bytes, at(240), back);
+  EXPECT_EQ(beats_in(back), 0u);
+  EXPECT_EQ(pair.b.beat_due(), at(300));
+}
+
 TEST(HeartbeatCodec, ComesBackAndRefusesEveryTruncation) {
   Heartbeat m;
   m.from = n1;
