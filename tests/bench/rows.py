@@ -4,6 +4,7 @@ microseconds or None)}. The same client binary loads both implementations.
 Where counters are kept (ring, hot, txn), their last value is compared with what the clients say they did: a run that
 lost an update is no measurement and ends everything.
 """
+import contextlib
 import json
 import os
 import re
@@ -67,11 +68,9 @@ class Cluster:
         """All threads of the nodes' processes to these cores."""
         for node in self.lab.nodes if nodes is None else nodes:
             for pid in node.pids():
-                for thread in os.listdir('/proc/%d/task' % pid):
-                    try:
+                with contextlib.suppress(OSError):      # it has just ended
+                    for thread in os.listdir('/proc/%d/task' % pid):
                         os.sched_setaffinity(int(thread), cores)
-                    except OSError:
-                        pass                # it has just ended
 
     def pinned(self):
         return _Pinned(self)
