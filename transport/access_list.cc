@@ -5,12 +5,6 @@
 #include "transport/tcp_socket.h"
 
 namespace tdbmesh {
-namespace {
-
-constexpr std::size_t kMostReportedAddresses = 1024;
-constexpr Duration kReportInterval = std::chrono::minutes(1);
-
-}  // namespace
 
 std::map<Pnn, std::string> addresses_of_others(const std::vector<PeerAddress>& peers, Pnn self) {
   std::map<Pnn, std::string> others;
@@ -39,19 +33,10 @@ std::optional<Pnn> AccessList::find(const std::string& address) const {
 std::optional<std::string> RejectionFilter::line(const Rejection& rejection, Instant now) {
   const std::string who = fmt::format("{} {}", rejection.outgoing ? "connection to" : "refused a connection from",
                                       rejection.address);
-  if (seen_.size() >= kMostReportedAddresses && !seen_.contains(who)) {
-    std::erase_if(seen_, [&](const auto& entry) { return now - entry.second.logged >= kReportInterval; });
-    if (seen_.size() >= kMostReportedAddresses) return std::nullopt;
-  }
-  const auto [entry, added] = seen_.try_emplace(who);
-  Seen& seen = entry->second;
-  if (!added && now - seen.logged < kReportInterval) {
-    ++seen.swallowed;
-    return std::nullopt;
-  }
+  const auto swallowed = throttle_.pass(who, now);
+  if (!swallowed) return std::nullopt;
   std::string text = fmt::format("{}: {}", who, rejection.reason);
-  if (seen.swallowed > 0) text += fmt::format(" ({} more since the last report)", seen.swallowed);
-  seen = Seen{now, 0};
+  if (*swallowed > 0) text += fmt::format(" ({} more since the last report)", *swallowed);
   return text;
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 // Whose addresses are let in, and how refusals are told.
 
-#include <cstdint>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "db/base/ids.h"
+#include "db/base/log_throttle.h"
 #include "db/base/time.h"
 #include "transport/peer_address.h"
 
@@ -35,18 +35,14 @@ struct Rejection {
   bool outgoing = false;  // the other side refused us
 };
 
-// Lets one report per address and minute through, and bounds what it remembers. Not thread safe.
+// Lets one report per address and minute through. Not thread safe.
 class RejectionFilter {
  public:
-  // The line to log, or nullopt. Counts what it swallows and says so in the next line.
+  // The line to log, or nullopt. It says how many were swallowed before it.
   std::optional<std::string> line(const Rejection& rejection, Instant now);
 
  private:
-  struct Seen {
-    Instant logged{};
-    std::uint64_t swallowed = 0;
-  };
-  std::map<std::string, Seen> seen_;
+  LogThrottle throttle_;
 };
 
 }  // namespace tdbmesh

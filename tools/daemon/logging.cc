@@ -13,7 +13,6 @@
 namespace tdbmesh {
 namespace {
 
-constexpr std::size_t kMostKeys = 1024;
 constexpr std::size_t kMostText = 16 * 1024;  // of one line
 
 spdlog::level::level_enum spdlog_level(LogLevel level) {
@@ -122,22 +121,6 @@ void Log::write(LogLevel level, const std::string& text) {
     sink = sink_;
   }
   sink->logger.log(spdlog_level(level), printable(text));
-}
-
-std::optional<std::uint64_t> LogThrottle::pass(const std::string& key, Instant now) {
-  if (seen_.size() >= kMostKeys && !seen_.contains(key)) {
-    std::erase_if(seen_, [&](const auto& entry) { return now - entry.second.logged >= interval_; });
-    if (seen_.size() >= kMostKeys) return std::nullopt;
-  }
-  const auto [entry, added] = seen_.try_emplace(key);
-  Seen& seen = entry->second;
-  if (!added && now - seen.logged < interval_) {
-    ++seen.swallowed;
-    return std::nullopt;
-  }
-  const std::uint64_t before = seen.swallowed;
-  seen = Seen{now, 0};
-  return before;
 }
 
 }  // namespace tdbmesh

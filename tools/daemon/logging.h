@@ -8,15 +8,12 @@
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include "db/base/result.h"
-#include "db/base/time.h"
 
 namespace tdbmesh {
 
@@ -53,23 +50,6 @@ class Log {
   std::atomic<std::int32_t> debug_level_;
   std::mutex mutex_;
   std::shared_ptr<Sink> sink_;  // guarded by mutex_
-};
-
-// Lets one line per key and interval through. Not thread safe. Remembers at most 1024 keys; further ones are
-// swallowed until old ones have expired.
-class LogThrottle {
- public:
-  explicit LogThrottle(Duration interval = std::chrono::minutes(1)) : interval_(interval) {}
-  // nullopt: keep quiet. Otherwise log, and so many of this key were kept quiet before.
-  std::optional<std::uint64_t> pass(const std::string& key, Instant now);
-
- private:
-  struct Seen {
-    Instant logged{};
-    std::uint64_t swallowed = 0;
-  };
-  Duration interval_;
-  std::map<std::string, Seen> seen_;
 };
 
 }  // namespace tdbmesh
