@@ -3,8 +3,7 @@
 // tools. It knows nothing of ltdb headers: a value here is the whole stored value (header + data). Keys 0..64 KiB,
 // values 0..64 MiB.
 //
-// Storage of persistent and replicated databases: an LMDB environment each, keyed by a 64-bit seeded hash of the key;
-// the full key stands in front of the value, several keys with one hash live side by side.
+// Storage of persistent and replicated databases: an LMDB environment each (lmdb_records.h).
 //   persistent            durable transactions, written by pwrite, never through the map
 //   replicated            NOSYNC, written through the map; blocks are allocated before they are touched, so a full
 //                         file system is StoreFull for that one operation and never SIGBUS

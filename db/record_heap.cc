@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "db/base/check.h"
+#include "db/value_parts.h"
 
 namespace tdbmesh {
 
@@ -36,27 +37,6 @@ std::uint64_t word_of(const HeapSpot& spot, BlockRef ref) { return tag_of(spot) 
 template <class T>
 void set(std::atomic<T>& word, T value) {
   word.store(value, std::memory_order_release);
-}
-
-std::size_t total(std::span<const BytesView> parts) {
-  std::size_t size = 0;
-  for (const BytesView part : parts) size += part.size();
-  return size;
-}
-
-void copy_parts(std::span<const BytesView> parts, char* to) {
-  for (const BytesView part : parts) {
-    if (!part.empty()) std::memcpy(to, part.data(), part.size());
-    to += part.size();
-  }
-}
-
-bool same(const char* stored, std::span<const BytesView> parts) {
-  for (const BytesView part : parts) {
-    if (!part.empty() && std::memcmp(stored, part.data(), part.size()) != 0) return false;
-    stored += part.size();
-  }
-  return true;
 }
 
 // So many redo slots are tried; if all are taken the store uses another block.
@@ -495,7 +475,7 @@ void RecordHeap::fill(BlockRef ref, std::uint64_t position, BytesView key, std::
   std::atomic_thread_fence(std::memory_order_release);
   block.position = position;
   block.key_size = static_cast<std::uint32_t>(key.size());
-  block.value_size = static_cast<std::uint32_t>(total(parts));
+  block.value_size = static_cast<std::uint32_t>(total_size(parts));
   if (!key.empty()) std::memcpy(block.bytes(), key.data(), key.size());
   copy_parts(parts, block.bytes() + key.size());
   block.stamp.store(stamp + 2 * kStampWriting, std::memory_order_release);
@@ -552,11 +532,11 @@ Result<RecordHeap::Stored> RecordHeap::store(const HeapSpot& spot, BytesView key
   Found found = find(chain, spot, key);
   if (mode == Mode::Insert && found.word != nullptr) return Stored::Exists;
   if (mode == Mode::Modify && found.word == nullptr) return Stored::Missing;
-  const std::size_t size = total(parts);
+  const std::size_t size = total_size(parts);
   std::uint64_t position = 0;
   if (found.word != nullptr) {
     const Block& block = file_.at(found.ref);
-    if (block.value_size == size && same(block.bytes() + block.key_size, parts)) return Stored::Unchanged;
+    if (same_value({block.bytes() + block.key_size, block.value_size}, parts)) return Stored::Unchanged;
     const std::uint64_t has = class_size(class_of_stamp(block.stamp.load(std::memory_order_relaxed)));
     const std::uint64_t needs = sizeof(Block) + key.size() + size;
     if (needs <= has && size <= kRedoBytes && class_size(record_class(needs)) * kLargestWaste >= has &&
