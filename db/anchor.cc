@@ -24,6 +24,7 @@ constexpr std::size_t kSharedOffset = 4096;
 constexpr std::size_t kChainsOffset = 8192;
 constexpr off_t kTdbActiveByte = 4;  // whoever opens a TDB "clear if first" empties the file if this byte is not locked
 constexpr std::uint32_t kMaxChainCount = 1u << 20;
+constexpr int kOpenFlags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
 
 // Page 0: constant after creation.
 struct AnchorHead {
@@ -173,21 +174,34 @@ bool Anchor::is_anchor(int fd) {
          std::memcmp(magic, kAnchorMagic, sizeof(magic)) == 0;
 }
 
-bool Anchor::is_anchor(const std::string& path) {
-  // Only regular files: opening a fifo would wait, a device might do anything.
+bool Anchor::is_anchor(const std::string& path) { return AnchorFile::open(path).has_value(); }
+
+std::optional<AnchorFile> AnchorFile::open(const std::string& path) {
   struct stat st {};
-  if (::stat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode)) return false;
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return false;
-  const bool is = is_anchor(fd);
-  ::close(fd);
-  return is;
+  if (::stat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode)) return std::nullopt;
+  int fd = ::open(path.c_str(), O_RDWR | kOpenFlags);
+  const bool writable = fd >= 0;
+  if (!writable) fd = ::open(path.c_str(), O_RDONLY | kOpenFlags);
+  if (fd < 0) return std::nullopt;
+  AnchorFile file;
+  const bool is = Anchor::is_anchor(fd);
+  if (is && writable) {
+    file.fd_ = fd;
+  } else {
+    ::close(fd);
+  }
+  return is ? std::optional(std::move(file)) : std::nullopt;
 }
 
-Result<std::unique_ptr<Anchor>> Anchor::open(const std::string& path, ForBoot boot) {
+AnchorFile::~AnchorFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<std::unique_ptr<Anchor>> Anchor::open(const std::string& path, ForBoot boot, AnchorFile file) {
   std::unique_ptr<Anchor> anchor(new Anchor);
   anchor->path_ = path;
-  anchor->fd_ = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  anchor->fd_ = file.take();
+  if (anchor->fd_ < 0) anchor->fd_ = ::open(path.c_str(), O_RDWR | kOpenFlags);
   if (anchor->fd_ < 0) {
     if (errno == ENOENT) return failure(Fault::NotFound, "no database at " + path);
     return system_failure("cannot open " + path);

@@ -22,7 +22,9 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "db/base/ids.h"
 #include "db/base/result.h"
@@ -80,6 +82,22 @@ struct AnchorSettings {
   std::uint32_t chain_count = kDefaultChainCount;
 };
 
+// A file that begins as an anchor does, open for Anchor::open: asking what a path is and opening it takes one open().
+class AnchorFile {
+ public:
+  // nullopt: no anchor, or it cannot be read. Opens regular files only: a fifo would wait, a device might do anything.
+  [[nodiscard]] static std::optional<AnchorFile> open(const std::string& path);
+  AnchorFile() = default;  // none
+  ~AnchorFile();
+  AnchorFile(AnchorFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  AnchorFile& operator=(AnchorFile&&) = delete;
+  // For reading and writing; -1 if there is none or the file may not be written. The caller closes it.
+  [[nodiscard]] int take() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_ = -1;
+};
+
 class Anchor {
  public:
   enum class ForBoot { This, Any };
@@ -90,7 +108,9 @@ class Anchor {
   // Maps it and validates everything that is constant. Errors: NotFound; Refused: not an anchor (the context says
   // whether it is a TDB), or from another boot with ForBoot::This; StoreCorrupt: ours, but damaged or of another
   // format version.
-  [[nodiscard]] static Result<std::unique_ptr<Anchor>> open(const std::string& path, ForBoot boot = ForBoot::This);
+  // `file`: of the same path, if it is open already.
+  [[nodiscard]] static Result<std::unique_ptr<Anchor>> open(const std::string& path, ForBoot boot = ForBoot::This,
+                                                            AnchorFile file = {});
 
   // Reads the first bytes only: is this file an anchor? False also if it cannot be read.
   [[nodiscard]] static bool is_anchor(const std::string& path);

@@ -189,9 +189,9 @@ Result<void> LmdbDatabase::create(const std::string& anchor_path, AnchorSettings
   return state.write(sizeof(description), {}, [&](MDB_txn* txn) { return state.records->put_description(txn, description); });
 }
 
-Result<std::unique_ptr<LmdbDatabase>> LmdbDatabase::open(const std::string& anchor_path, Role role) {
+Result<std::unique_ptr<LmdbDatabase>> LmdbDatabase::open(const std::string& anchor_path, Role role, AnchorFile file) {
   if (same_file_open(anchor_path)) return failure(Fault::Busy, anchor_path + " is open already in this process");
-  auto anchor = Anchor::open(anchor_path, role == Role::Inspector ? Anchor::ForBoot::Any : Anchor::ForBoot::This);
+  auto anchor = Anchor::open(anchor_path, role == Role::Inspector ? Anchor::ForBoot::Any : Anchor::ForBoot::This, std::move(file));
   if (!anchor) return tl::unexpected(anchor.error());
   if ((*anchor)->settings().epoch == kRetiredEpoch) return failure(Fault::Refused, anchor_path + " was replaced: open it again");
   auto state = std::make_unique<State>();

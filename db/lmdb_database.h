@@ -63,7 +63,8 @@ class LmdbDatabase {
 
   // Opens an anchor and its LMDB files. Errors as Anchor::open; Busy: this process has it open already (compare
   // same_file_open()); StoreCorrupt: the LMDB files are missing, damaged or belong to another anchor.
-  [[nodiscard]] static Result<std::unique_ptr<LmdbDatabase>> open(const std::string& anchor_path, Role role);
+  // `file`: the anchor, if it is open already.
+  [[nodiscard]] static Result<std::unique_ptr<LmdbDatabase>> open(const std::string& anchor_path, Role role, AnchorFile file = {});
 
   // Creates empty LMDB files in settings.data_dir (which must not exist) and then the anchor. Daemon only.
   [[nodiscard]] static Result<void> create(const std::string& anchor_path, AnchorSettings settings);

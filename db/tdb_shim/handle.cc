@@ -72,7 +72,7 @@ Handle* Handle::of(tdb_context* tdb) {
   return face->handle;
 }
 
-tdb_context* Handle::open(const char* name, int tdb_flags, int open_flags, const tdb_logging_context* log) {
+tdb_context* Handle::open(const char* name, int tdb_flags, int open_flags, const tdb_logging_context* log, AnchorFile file) {
   auto face = std::make_unique<Face>();
   std::unique_ptr<Handle> handle(new Handle);
   face->handle = handle.get();
@@ -93,7 +93,7 @@ tdb_context* Handle::open(const char* name, int tdb_flags, int open_flags, const
   static const int pinned = mallopt(M_MMAP_THRESHOLD, 128 * 1024);
   (void)pinned;
   errno = 0;
-  auto db = LmdbDatabase::open(name, LmdbDatabase::Role::Client);
+  auto db = LmdbDatabase::open(name, LmdbDatabase::Role::Client, std::move(file));
   if (!db) return give_up(errno_of(db.error(), errno), db.error().context);
   handle->db_ = std::move(*db);
 

@@ -30,8 +30,8 @@ using ParseFunction = int (*)(TDB_DATA key, TDB_DATA data, void* private_data);
 
 class Handle {
  public:
-  // The database at `name`, or null with errno set and one line logged. `name` is an anchor.
-  static tdb_context* open(const char* name, int tdb_flags, int open_flags, const tdb_logging_context* log);
+  // The database at `name`, an anchor, or null with errno set and one line logged. `file`: the anchor, if it is open.
+  static tdb_context* open(const char* name, int tdb_flags, int open_flags, const tdb_logging_context* log, AnchorFile file);
   // Our handle behind `tdb`, or null if it belongs to the real libtdb (null belongs to it, too).
   static Handle* of(tdb_context* tdb);
   // tdb_reopen_all, for ours.

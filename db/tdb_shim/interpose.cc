@@ -36,9 +36,11 @@ tdb_context* open_any(const char* name, int hash_size, int tdb_flags, int open_f
     const int saved = errno;
     try {
       // The open ones first, by stat: opening and closing the file would drop this process's fcntl locks on it.
-      if (LmdbDatabase::same_file_open(name) || Anchor::is_anchor(std::string(name))) {
+      const bool open_already = LmdbDatabase::same_file_open(name);
+      auto file = open_already ? std::optional(AnchorFile()) : AnchorFile::open(name);
+      if (file) {
         errno = saved;
-        return Handle::open(name, tdb_flags, open_flags, log);
+        return Handle::open(name, tdb_flags, open_flags, log, std::move(*file));
       }
     } catch (...) {
       errno = ENOMEM;
