@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by tests/run and tools/demo: the Debian packages we need, how to install them, how to build.
+# Sourced by tests/run, tools/demo and tools/lab: the Debian packages we need, how to install them, how to build.
 
 BUILD_PACKAGES=(
     g++ cmake ninja-build pkg-config
@@ -62,4 +62,19 @@ build_release() {
         export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true   # a second checkout may use what the first compiled
     fi
     cmake --preset release "${launcher[@]}" && cmake --build --preset release -j "$1" --target "${2-all}"
+}
+
+# build_programs NAME: what tools/demo and tools/lab run; its output only if it fails.
+build_programs() {
+    local log
+    log=$(mktemp) || return 1
+    echo "== build (some minutes the first time)"
+    if build_release "$(nproc)" programs >"$log" 2>&1; then
+        tail -n 1 "$log"
+        rm -f "$log"
+    else
+        tail -n 30 "$log" >&2
+        echo "$1: the build failed; all of its output is in $log" >&2
+        return 1
+    fi
 }

@@ -35,6 +35,7 @@ def options_of(words):
     parser.add_argument('--keep', action='store_true', help='leave the machines up until Enter or Ctrl-C')
     parser.add_argument('--peer', action='store_true', help='then the same with the real CTDB, and both side by side')
     parser.add_argument('--only-peer', action='store_true', help=argparse.SUPPRESS)
+    parser.add_argument('--parse-only', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.witness and options.nodes != 2:
         parser.error('--witness: three servers have a majority without one')
@@ -74,6 +75,8 @@ def wait_for_enter(machines):
 
 def main():
     options = options_of(sys.argv[1:])
+    if options.parse_only:
+        return 0
     reason = why_not_here(options)
     if reason:
         print('skipped: ' + reason)
