@@ -75,8 +75,8 @@ class LockCheck:
         said = self.said(self.waiter)
         self.exercise.typed(self.waiter, 'fg        (lock check)', said)
         free = re.search(r'GOOD: granted ([0-9.]+) s after', said)
-        self.exercise.check('silent: lock check on %s was refused, and granted the lock when the other server was dead' %
-                            self.waiter.name, free and waiter.returncode == 0, said)
+        self.exercise.check('silent: lock check was refused, and granted the lock when the other server was dead',
+                            free and waiter.returncode == 0, said)
         if free:
             self.exercise.phase('silent: a lock of the dead server is free, says lock check', float(free.group(1)))
 
@@ -176,7 +176,7 @@ class Fault:
         self.exercise.wait_ok(self.exercise.servers, 240)
         self.phase('back and all OK, from power on', time.monotonic() - began)
         wait_for(self.exercise.is_served, lambda: 'the address to be served\n' + self.lab.describe(), 120)
-        self.check('%s came back, all servers are OK' % self.victim.name, self.lab.all_ok())
+        self.check('the server came back, all servers are OK', self.lab.all_ok())
         self.exercise.story(self.victim)
 
     def judge(self):
@@ -196,5 +196,5 @@ class Fault:
         waited = 'waiting for the cluster lock ' + self.flavour.lock in logs[self.watcher.number]
         if self.lock_is_awaited:
             self.check('the log says that the lock was waited for, and which', waited)
-        elif not self.flavour.is_peer:
+        elif not self.exercise.lock_decides and not self.flavour.is_peer:
             self.check('the lock was not waited for', not waited)
