@@ -296,6 +296,8 @@ void Node::on_gap(Pnn peer) {
 }
 
 void Node::on_reset(Pnn peer) {
+  // Or a heartbeat that came before it, and was not looked at yet, would seem to be a later sign of life.
+  tick_control();
   recovery::Actions actions;
   control_.on_link_reset(peer, now_, actions);
   run(std::move(actions));
