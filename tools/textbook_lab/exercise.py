@@ -1,5 +1,4 @@
 """The textbook exercise of clustered NAS, step by step, from bare servers to the grade. The fault itself is fault.py."""
-import os
 import re
 import time
 

@@ -102,10 +102,12 @@ class Fault:
         self.before()
         watch = Watch(self.lab, self.victim, self.watcher, victim_is_dead=self.silently)
         watch.start()
-        self.strike()
-        self.await_move(watch)
-        self.after(watch)
-        watch.end()
+        try:
+            self.strike()
+            self.await_move(watch)
+            self.after(watch)
+        finally:
+            watch.end()
         for name, seconds in (('cluster in use again, says the log', watch.in_use_after), ('address moved', watch.moved_after),
                               ('first file served again', self.served_after)):
             if seconds is not None:
