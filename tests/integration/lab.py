@@ -338,6 +338,12 @@ class Node(Host):
             out.write(text)
         os.chmod(path, mode)
 
+    def replace(self, inside, text):
+        """write(), for what may be a link to the machine's own file."""
+        if os.path.lexists(self.path(inside)):
+            os.unlink(self.path(inside))
+        self.write(inside, text)
+
     # -- commands --
 
     def popen(self, command, samba=False, env=None, **options):
@@ -458,6 +464,10 @@ class Node(Host):
         """kill -9 of the daemon's main process, and the time it takes its helpers to notice."""
         self.signal_daemon(signal.SIGKILL)
         self.wait_until_ended()
+
+    def lose_power(self):
+        """kill -9 of all its processes, until none is left."""
+        wait_for(lambda: not [_kill(pid, signal.SIGKILL) for pid in self.pids()], 'all processes of node %d to end' % self.number)
 
     def wait_until_ended(self):
         names = (self.lab.flavour.daemon,) + self.lab.flavour.helpers
@@ -863,11 +873,15 @@ class Scenario(unittest.TestCase):
             sys.stderr.write('\n' + self.lab.describe() + '\n')
         return value
 
-    def fresh_users(self, prefix, count):
-        """Unix users that no other test uses."""
+    def fresh_names(self, prefix, count):
+        """Names that no other test uses."""
         number = getattr(self.lab, 'batches', 0) + 1
         self.lab.batches = number
-        names = ['%s%d-%d' % (prefix, number, i) for i in range(count)]
+        return ['%s%d-%d' % (prefix, number, i) for i in range(count)]
+
+    def fresh_users(self, prefix, count):
+        """Unix users that no other test uses."""
+        names = self.fresh_names(prefix, count)
         self.lab.add_unix_users(names)
         return names
 

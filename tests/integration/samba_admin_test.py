@@ -4,7 +4,6 @@ smb.conf says `clustering = yes` and `include = registry`, nothing else. (`confi
 cluster, on CTDB neither: it makes Samba forget `clustering = yes` before it opens the registry.)"""
 import itertools
 import json
-import os
 import re
 import subprocess
 

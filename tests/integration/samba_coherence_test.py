@@ -1,10 +1,12 @@
 #!/usr/bin/python3 -B
 """Three nodes serve one folder: what a client does through one node binds the clients of the others, and what dies lets go."""
 import os
+import shutil
 import signal
+import unittest
 
 from lab import main, wait_for
-from samba_lab import SHARE, SambaScenario
+from samba_lab import SHARE, SambaScenario, leave_the_kernel_out
 from smb2_client import (DELETE, DELETE_ON_CLOSE, DIRECTORY, LEASE_H, LEASE_R, LEASE_W, LOCK_EXCLUSIVE, LOCK_SHARED, LOCK_FAIL,
                          OPEN, OPLOCK_BATCH, OPLOCK_II, READ, SHARE_NONE, WRITE, Refused)
 
@@ -32,6 +34,44 @@ class Coherence(SambaScenario):
         a.close(file)
         c.create('exclusive', share=SHARE_NONE)
         self.refused('SHARING_VIOLATION', a.create, 'exclusive')
+
+    @unittest.skipIf(not shutil.which('glusterfs'), 'needs glusterfs to have a file system of a cluster')
+    def test_a_file_system_with_other_device_numbers_on_each_node_needs_fileid(self):
+        # Samba's id of a file begins with the device number. GlusterFS's client on the shared folder: a mount, and with it a
+        # number, of its own on each node.
+        os.makedirs(os.path.join(self.lab.work, 'shared', 'bricks'))
+        os.chmod(os.path.join(self.lab.work, 'shared', 'bricks'), 0o777)
+        for node in self.nodes:
+            node.write('/srv/volume.vol', 'volume posix\n type storage/posix\n option directory /srv/bricks\nend-volume\n')
+            node.run('mkdir -p /volume && glusterfs -f /srv/volume.vol -l /var/log/volume.log /volume')
+            self.addCleanup(node.run, 'umount -l /volume')        # the last sessions may not have ended yet
+        self.assertEqual(len({node.run(['stat', '-c', '%d', '/volume']).stdout for node in self.nodes}), 3)
+
+        def net_conf(*command):
+            self.nodes[0].samba(('net', 'conf') + command)
+        net_conf('addshare', 'volume', '/volume', 'writeable=y', 'guest_ok=n')
+        self.addCleanup(net_conf, 'delshare', 'volume')
+        leave_the_kernel_out(self.nodes[0], 'volume')
+
+        def sessions():
+            for number in range(3):
+                session = self.connect(number)
+                session.tree('\\\\%s\\volume' % self.nodes[number].address)
+                yield session
+        a, b, _ = sessions()
+        a.create('exclusive', access=READ | WRITE, share=SHARE_NONE)
+        b.create('exclusive', access=READ | WRITE, share=SHARE_NONE)        # what the README warns of
+        for session in (a, b):
+            session.hang_up()
+        net_conf('setparm', 'volume', 'vfs objects', 'fileid')
+        net_conf('setparm', 'volume', 'fileid:algorithm', 'fsname')
+        a, b, c = sessions()
+        a.create('only once', access=READ | WRITE, share=SHARE_NONE)
+        for session in (b, c):
+            self.refused('SHARING_VIOLATION', session.create, 'only once', access=READ)
+        mine, theirs = (smb.create('ranges', access=READ | WRITE) for smb in (b, c))
+        b.lock(mine, 10, 10)
+        self.refused('LOCK_NOT_GRANTED', c.lock, theirs, 15, 10)
 
     def test_byte_range_locks_hold_between_nodes(self):
         a, b = self.connect(0), self.connect(1)
@@ -183,11 +223,7 @@ class Coherence(SambaScenario):
             a.create('powerless-' + name, access=READ | WRITE | DELETE, **how)
         doomed = a.create('powerless-doomed', access=READ | DELETE, options=DELETE_ON_CLOSE)
         a.delete_on_close(doomed)
-        for pid in self.nodes[1].pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        self.nodes[1].lose_power()
         for name in held:
             file = self.opens_at_last(b, 'powerless-' + name, access=READ | WRITE, share=SHARE_NONE)
             b.write(file, b'mine')

@@ -96,6 +96,25 @@ def smbclient(lab, node, share, user, commands, password=PASSWORD, check=True):
     return done
 
 
+def make_share(lab):
+    """The clients' host, a user, and the share that all nodes serve. Runs once, with the cluster up."""
+    lab.in_switch('ip', 'addr', 'add', CLIENT + '/24', 'dev', 'lan')
+    os.chmod(os.path.join(lab.work, 'shared', 'share'), 0o777)
+    lab.add_unix_users([USER])
+    first = lab.nodes[0]
+    first.samba(['pdbedit', '-a', '-t', '-u', USER], input='%s\n%s\n' % (PASSWORD, PASSWORD))
+    first.samba(['net', 'conf', 'addshare', SHARE, '/srv/share', 'writeable=y', 'guest_ok=n'])
+    # else smbd looks only at its own open files when a folder is renamed, on CTDB as here
+    first.samba(['net', 'conf', 'setparm', SHARE, 'strict rename', 'yes'])
+
+
+def leave_the_kernel_out(node, share):
+    """Only Samba's databases stand between the share's clients, not the kernel's locks, which all hosts of the lab have in
+    common. (Durable handles want that, too.)"""
+    for option in ('kernel share modes', 'posix locking', 'kernel oplocks'):
+        node.samba(['net', 'conf', 'setparm', share, option, 'no'])
+
+
 class SambaScenario(Scenario):
     """All services run on all nodes before each test. self.connect(K) is a client session on node K."""
 
@@ -103,17 +122,10 @@ class SambaScenario(Scenario):
     def setUpClass(cls):
         super().setUpClass()
         lab = cls.lab
-        lab.in_switch('ip', 'addr', 'add', CLIENT + '/24', 'dev', 'lan')
-        os.chmod(os.path.join(lab.work, 'shared', 'share'), 0o777)
         lab.wait_all_ok()
         cls.configure_samba()
-        lab.add_unix_users([USER])
-        first = lab.nodes[0]
-        first.samba(['pdbedit', '-a', '-t', '-u', USER], input='%s\n%s\n' % (PASSWORD, PASSWORD))
-        first.samba(['net', 'conf', 'addshare', SHARE, '/srv/share', 'writeable=y', 'guest_ok=n'])
-        # else smbd looks only at its own open files when a folder is renamed, on CTDB as here
-        first.samba(['net', 'conf', 'setparm', SHARE, 'strict rename', 'yes'])
-        listed = first.samba(['pdbedit', '-L', '-w', '-u', USER]).stdout
+        make_share(lab)
+        listed = lab.nodes[0].samba(['pdbedit', '-L', '-w', '-u', USER]).stdout
         cls.nt_hash = re.search(r'^%s:\d+:[^:]*:([0-9A-F]{32}):' % USER, listed, re.M).group(1)
 
     @classmethod

@@ -9,14 +9,13 @@ record is left that was not there in the beginning."""
 import os
 import random
 import re
-import signal
 import subprocess
 import threading
 import time
 
-from lab import SLOW, _kill, asked_for_peer, main, wait_for
-from samba_lab import SHARE, SambaScenario, samba_processes, start_services
-from smb2_client import (CREATE, DELETE, LEASE_H, LEASE_R, LEASE_W, LOCK_EXCLUSIVE, LOCK_FAIL, OPEN, READ, SHARE_NONE,
+from lab import SLOW, asked_for_peer, main, wait_for
+from samba_lab import SHARE, SambaScenario, leave_the_kernel_out, samba_processes, start_services
+from smb2_client import (CREATE, DELETE, LEASE_H, LEASE_R, LEASE_W, LOCK_EXCLUSIVE, OPEN, READ, SHARE_NONE,
                          WRITE, Refused)
 
 ASKED = dict(part.split('=') for part in os.environ.get('TDBMESH_LOAD', '').split(',') if part)
@@ -300,9 +299,7 @@ class SambaLoad(SambaScenario):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        # only Samba's databases stand between the clients, not the kernel that all hosts of the lab have in common
-        for option in ('kernel share modes', 'posix locking', 'kernel oplocks'):
-            cls.lab.nodes[0].samba(['net', 'conf', 'setparm', SHARE, option, 'no'])
+        leave_the_kernel_out(cls.lab.nodes[0], SHARE)
         cls.folder = os.path.join(cls.lab.work, 'shared', 'share', FOLDER)
         os.mkdir(cls.folder)
         os.chmod(cls.folder, 0o777)
@@ -366,8 +363,7 @@ class SambaLoad(SambaScenario):
         with ledger.lock:
             ledger.struck.setdefault(victim.number, []).append(turn)
         if whole:
-            # everything in it at once, as with a power cut
-            wait_for(lambda: not [_kill(pid, signal.SIGKILL) for pid in victim.pids()], 'a node to die')
+            victim.lose_power()
         else:
             victim.kill_daemon()
             wait_for(lambda: not samba_processes(victim), lambda: 'Samba to end with its daemon: %s' % samba_processes(victim))
