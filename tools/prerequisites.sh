@@ -11,6 +11,9 @@ BUILD_PACKAGES=(
 RUNTIME_PACKAGES=(samba samba-common-bin smbclient winbind ctdb tdb-tools python3 python3-etcd etcd-server iproute2 util-linux procps
     apache2-bin vsftpd curl nfs-ganesha nfs-ganesha-vfs libnfs-utils tgt libiscsi7)
 
+# For the test of a cluster in a domain: what the domain's controller needs, and nodes that know the domain's users.
+DOMAIN_PACKAGES=(samba-ad-provision samba-dsdb-modules libnss-winbind)
+
 # For tools/lab and its test.
 GLUSTER_PACKAGES=(glusterfs-server glusterfs-client samba-vfs-modules)
 # For tools/lab --with, beside those above.
