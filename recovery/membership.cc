@@ -101,7 +101,7 @@ void Membership::note_links(const std::set<Pnn>& wanted, Instant now) {
   broken_since_ = std::move(now_broken);
 }
 
-std::set<Pnn> Membership::clique(std::set<Pnn> nodes, Instant now, bool keep_self) const {
+std::set<Pnn> Membership::clique(std::set<Pnn> nodes, Instant now) const {
   for (;;) {
     std::map<Pnn, int> missing;
     for (const auto& [pair, since] : broken_since_) {
@@ -112,7 +112,7 @@ std::set<Pnn> Membership::clique(std::set<Pnn> nodes, Instant now, bool keep_sel
     Pnn worst = kNoPnn;
     int most = 0;
     for (const auto& [pnn, count] : missing) {  // ascending: the highest pnn wins a tie
-      if (keep_self && pnn == self_) continue;
+      if (pnn == self_) continue;
       if (count >= most) {
         most = count;
         worst = pnn;
@@ -125,21 +125,10 @@ std::set<Pnn> Membership::clique(std::set<Pnn> nodes, Instant now, bool keep_sel
 
 std::set<Pnn> Membership::not_in_clique(const std::set<Pnn>& wanted, Instant now) {
   note_links(wanted, now);
-  const std::set<Pnn> kept = clique(wanted, now, true);
+  const std::set<Pnn> kept = clique(wanted, now);
   std::set<Pnn> gone;
   std::set_difference(wanted.begin(), wanted.end(), kept.begin(), kept.end(), std::inserter(gone, gone.end()));
   return gone;
-}
-
-// Greedy over what the others say they hear. Whoever this node cannot reach is considered too if somebody
-// reachable hears it.
-std::set<Pnn> Membership::better_clique(const std::set<Pnn>& wanted, Instant now) {
-  const std::set<Pnn> own = clique(wanted, now, true);
-  std::set<Pnn> without = wanted;
-  without.erase(self_);
-  std::set<Pnn> other = clique(without, now, false);
-  if (other.size() > own.size()) return other;
-  return {};
 }
 
 void FlapGuard::removed(Pnn pnn, Instant now) {

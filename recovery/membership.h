@@ -45,13 +45,11 @@ class Membership {
   // Which of `wanted` (this node included) are to go so that the rest hear each other pairwise. Only links
   // broken for link_patience count. Most missing links go first, then the highest pnn, never this node.
   [[nodiscard]] std::set<Pnn> not_in_clique(const std::set<Pnn>& wanted, Instant now);
-  // The larger clique that would exist without this node; empty if there is none.
-  [[nodiscard]] std::set<Pnn> better_clique(const std::set<Pnn>& wanted, Instant now);
 
  private:
   using Pair = std::pair<Pnn, Pnn>;
   void note_links(const std::set<Pnn>& wanted, Instant now);
-  [[nodiscard]] std::set<Pnn> clique(std::set<Pnn> nodes, Instant now, bool keep_self) const;
+  [[nodiscard]] std::set<Pnn> clique(std::set<Pnn> nodes, Instant now) const;
 
   struct Reset {
     Incarnation incarnation = 0;

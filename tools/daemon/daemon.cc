@@ -23,6 +23,7 @@
 #include "ipfailover/eventd_server.h"
 #include "ipfailover/service_checks.h"
 #include "recovery/cluster_lock_keeper.h"
+#include "recovery/force_without.h"
 #include "recovery/state_file.h"
 #include "tools/daemon/node.h"
 #include "transport/client_server.h"
@@ -350,6 +351,14 @@ Result<Incarnation> Daemon::Impl::begin_incarnation(recovery::PersistedState& st
     Result<recovery::PersistedState> decoded = recovery::decode_state(**bytes);
     if (!decoded) return tl::unexpected<Error>(decoded.error());
     state = std::move(*decoded);
+  }
+  if (!setup_.force_without.empty()) {
+    const auto forced = recovery::force_without(state, setup_.node.self(), setup_.force_without);
+    if (!forced) return failure(forced.error().fault, "--force-without: " + forced.error().context);
+    std::string lost;
+    for (const Pnn pnn : setup_.force_without) lost += (lost.empty() ? "" : ", ") + to_string(pnn);
+    log(LogLevel::Warning, fmt::format("node {} counts as lost for good, as --force-without says: {} vote from now on, and what "
+                                       "this node has is what goes on", lost, state.config.voters.size()));
   }
   const auto wall = std::chrono::system_clock::now().time_since_epoch();
   state.begin_life(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(wall).count()));

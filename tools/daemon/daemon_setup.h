@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct DaemonSetup {
   std::vector<PeerAddress> peers;
   std::optional<ClusterKey> key;
   bool realtime = true;  // the heartbeat thread's scheduling
+  std::set<Pnn> force_without;  // recovery/force_without.h; empty: an ordinary start
 
   std::string socket_path;
   std::string pid_path;

@@ -34,7 +34,7 @@ void raise_descriptor_limit() {
 // where glibc moves such blocks once one of them was freed, it is written and stays: 2 MB of memory per database.
 void keep_large_blocks_mapped() { mallopt(M_MMAP_THRESHOLD, 512 * 1024); }
 
-int run(const ConfigPaths& paths, bool foreground) {
+int run(const ConfigPaths& paths, bool foreground, const std::vector<std::uint32_t>& lost) {
   Result<Config> config = load_config(paths);
   if (!config) {
     std::fprintf(stderr, "tdbmeshd: %s\n", config.error().context.c_str());
@@ -66,7 +66,9 @@ int run(const ConfigPaths& paths, bool foreground) {
                                           config->address));
   for (const std::string& notice : config->notices) out.write(LogLevel::Notice, notice);
 
-  Result<std::unique_ptr<Daemon>> daemon = Daemon::start(setup_from_config(*config, out));
+  DaemonSetup setup = setup_from_config(*config, out);
+  for (const std::uint32_t pnn : lost) setup.force_without.insert(Pnn{pnn});
+  Result<std::unique_ptr<Daemon>> daemon = Daemon::start(std::move(setup));
   if (!daemon) {
     out.write(LogLevel::Error, "cannot start: " + daemon.error().context);
     background.failed(daemon.error().context);
@@ -92,11 +94,15 @@ int main(int argc, char** argv) {
   app.add_option("--state-dir", paths.state_dir, "what must survive a reboot")->capture_default_str();
   app.add_option("--runtime-dir", paths.runtime_dir, "socket, pid file, volatile databases")->capture_default_str();
   app.add_flag("--foreground,-i", foreground, "stay in the foreground");
+  std::vector<std::uint32_t> lost;
+  app.add_option("--force-without", lost,
+                 "go on without these nodes (1,2), although they were a majority: they are lost for good, with their disks")
+      ->delimiter(',');
   app.add_flag("--version", version, "print the version");
   CLI11_PARSE(app, argc, argv);
   if (version) {
     std::printf("%s\n", TDBMESH_VERSION);
     return 0;
   }
-  return tdbmesh::run(paths, foreground);
+  return tdbmesh::run(paths, foreground, lost);
 }
