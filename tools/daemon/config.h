@@ -14,7 +14,7 @@
 //
 //   [transport] security = curve | none        default: curve if there is a key
 //               port = N                       default 4379; heartbeats use N + 1
-//   [cluster]   quorum = majority | lock | none
+//   [cluster]   quorum = majority | lock (two nodes) | none
 //               lock register = FILE | none   what a `cluster lock = !COMMAND` is remembered in, see below
 //               timing = default | impatient | patient
 //               witness = true | false        this machine votes; it leads nothing, hosts nothing, keeps no directory

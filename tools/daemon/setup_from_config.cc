@@ -25,8 +25,8 @@ bool lock_can_vote(const Config& config) {
 recovery::QuorumMode quorum_mode(const Config& config, std::size_t nodes) {
   if (config.quorum_given) {
     if (config.quorum == QuorumChoice::None) return recovery::QuorumMode::None;
-    if (config.quorum == QuorumChoice::Lock) return recovery::QuorumMode::LockVote;
-    return recovery::QuorumMode::Majority;
+    // Of more than two nodes a majority decides, whatever was asked for: what a lock's vote means was worked out for two.
+    return config.quorum == QuorumChoice::Lock && nodes == 2 ? recovery::QuorumMode::LockVote : recovery::QuorumMode::Majority;
   }
   // Two nodes have no majority that survives; with a cluster lock they have a third vote. With more nodes a
   // lock is only advisory.
@@ -88,6 +88,10 @@ DaemonSetup setup_from_config(const Config& config, Log& log) {
                     "register; set `lock register = FILE` (a file that both nodes reach) or `none`"
                   : "neither of the two nodes can go on without the other: set `cluster lock = FILE on the cluster "
                     "file system`, or add a third node (a witness will do)");
+  }
+  if (config.quorum_given && config.quorum == QuorumChoice::Lock && control.cluster.nodes.size() > 2) {
+    log.write(LogLevel::Warning, fmt::format("`quorum = lock` is for two nodes: of these {} a majority decides, and the cluster "
+                                             "lock is advisory", control.cluster.nodes.size()));
   }
   control.timing = config.timing;
   control.capabilities = config.witness ? kCapabilityWitness
