@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "db/base/plants.h"
 #include "recovery/control_plane_impl.h"
 #include "recovery/quorum.h"
 
@@ -28,6 +29,7 @@ void ControlPlane::Impl::become_leader() {
   phase_ = Steady{};
   ready_.clear();
   broken_.clear();
+  excluded_.clear();  // of an earlier lead of this node; others have led since, and know better
   step_.reset();
   config_waits_.clear();
   recover_why_.clear();
@@ -366,7 +368,7 @@ void ControlPlane::Impl::run_preparing(const Wanted& w) {
     auto& p = std::get<Preparing>(phase_);
     if (const std::string why = broken_proposal(p.view, w); !why.empty()) return propose(w, why);
     bool silent = false;
-    if (now_ - p.since >= timing_.prepare_limit) {
+    if (now_ - p.since >= (planted(Plant::ImpatientPrepare) ? timing_.prepare_limit / 100 : timing_.prepare_limit)) {
       for (const Member& m : p.view.members) {
         if (p.reports.contains(m.pnn) || m.pnn == self_) continue;
         exclude(m.pnn, "did not answer PREPARE in time");

@@ -198,7 +198,10 @@ HeartbeatTable HeartbeatCore::snapshot(Instant now) const {
   table.clock_jumps = clock_jumps_;
   table.longest_pause = longest_pause_;
   table.peers.reserve(peers_.size());
-  for (const auto& [pnn, peer] : peers_) table.peers.push_back(peer.seen);
+  for (const auto& [pnn, peer] : peers_) {
+    table.peers.push_back(peer.seen);
+    if (planted(Plant::CallDeadEarly)) table.peers.back().silent_since -= timing_.silence / 3;
+  }
   return table;
 }
 

@@ -32,6 +32,9 @@ enum class Plant : std::uint8_t {
   InstallOpensGate,
   LeaseFromArrival,
   SupportIgnoresJoin,
+  CallDeadEarly,
+  // views
+  ImpatientPrepare,
 };
 
 #ifdef TDBMESH_PLANTS

@@ -6,6 +6,7 @@
 
 #include "db/base/hash.h"
 #include "db/base/match.h"
+#include "tests/sim/asking_client.h"
 #include "tests/sim/commit_client.h"
 #include "tests/sim/record_client.h"
 #include "tests/sim/talk_client.h"
@@ -25,6 +26,11 @@ void hide_attached(MessageKind kind, Bytes& body) {
   if (const auto* attach = std::get_if<RelayAttach>(&*payload)) body = encode_relay(RelayAttach{attach->id, {}});
 }
 
+// Nobody hears that what it sent did not arrive.
+void hide_missed(MessageKind kind, Bytes& body) {
+  if (kind == MessageKind::Relay && body == encode_relay(RelayMissed{})) body = encode_relay(RelayMessage{});
+}
+
 }  // namespace
 
 NodeCluster::NodeCluster(std::uint64_t seed, ClusterSettings settings)
@@ -36,9 +42,11 @@ NodeCluster::NodeCluster(std::uint64_t seed, ClusterSettings settings)
             trace(to, fmt::format("gap in what comes from node {}", number(from)));
             node(to).gap(from);
           }),
-      lock_(world_) {
+      lock_(world_),
+      silence_(settings.timing.silence / 2) {
   network_.swallow_gaps = settings_.plants.swallow_gaps;
   if (settings_.plants.hide_attached) network_.tamper = hide_attached;
+  if (settings_.plants.hide_missed) network_.tamper = hide_missed;
   for (std::uint32_t i = 0; i < settings_.nodes; ++i) {
     const auto ppm = static_cast<std::int64_t>(world_.random().below(20001)) - 10000;
     const MachineClock clock(ppm, seconds(static_cast<std::int64_t>(world_.random().below(1000))));
@@ -55,6 +63,7 @@ void NodeCluster::add_clients(SimNode& node) {
   for (std::size_t c = 0; c < settings_.record_clients; ++c) node.add_client(std::make_unique<RecordClient>(*this, node));
   for (std::size_t c = 0; c < settings_.commit_clients; ++c) node.add_client(std::make_unique<CommitClient>(*this, node));
   for (std::size_t c = 0; c < settings_.talk_clients; ++c) node.add_client(std::make_unique<TalkClient>(*this, node));
+  if (settings_.asking) node.add_client(std::make_unique<AskingClient>(*this, node, milliseconds(40)));
   if (!settings_.visitors) return;
   node.add_client(std::make_unique<VisitorClient>(*this, node));
   if (node.pnn() == Pnn{0}) node.add_client(std::make_unique<OperatorClient>(*this, node));
@@ -235,6 +244,57 @@ void NodeCluster::check_gates() {
                        number(node->pnn()), to_string(node->gate_member().join), to_string(newest_->generation),
                        to_string(member->join)));
     }
+  }
+}
+
+// Clocks run up to 1 % fast or slow.
+constexpr Duration nearly(Duration d) { return d * 97 / 100; }
+
+// Whoever is heard again and again within the limit of silence is not called dead, except in its own word: it ended, or
+// its event loop hangs. What a node says of others is up to a few heartbeats old.
+void NodeCluster::check_called_dead(SimNode& by) {
+  const Timing& timing = settings_.timing;
+  const Instant since = world_.now() - 2 * timing.silence;
+  for (const auto& node : nodes_) {
+    if (node.get() == &by || !node->up() || unlisted_ == node->pnn()) continue;
+    if ((by.node().control().flags_of(node->pnn()) & kFlagDisconnected) == 0) continue;
+    if (node->disturbed() > since || silence_.longest(by.pnn(), node->pnn(), since, world_.now()) > nearly(timing.silence)) continue;
+    fail(fmt::format("node {} calls node {} disconnected, from which it has heard all the time", number(by.pnn()),
+                     number(node->pnn())));
+  }
+}
+
+bool NodeCluster::in_good_standing(const Member& member) {
+  const SimNode& node = this->node(member.pnn);
+  return node.up() && node.incarnation() == member.incarnation && node.installed() == newest_->generation && node.gate_is_open();
+}
+
+// For so long that nobody can have a reason left to leave it out: its daemon and its disk worked, the others hear it and it
+// hears them, and nothing between them was held up.
+bool NodeCluster::undisturbed(SimNode& node, const View& others) {
+  const Timing& timing = settings_.timing;
+  const Instant now = world_.now();
+  const Duration commit_limit = seconds(5);
+  if (node.disturbed() > now - std::max(timing.prepare_limit, commit_limit) - seconds(2)) return false;
+  const Instant since = now - timing.link_patience - 2 * timing.silence;
+  for (const Member& other : others.members) {
+    if (network_.troubled(node.pnn(), other.pnn) > now - timing.prepare_limit - seconds(1)) return false;
+    if (silence_.longest(node.pnn(), other.pnn, since, now) > nearly(timing.silence)) return false;
+    if (silence_.longest(other.pnn, node.pnn(), since, now) > nearly(timing.silence)) return false;
+  }
+  return true;
+}
+
+// A leader sends PREPARE for this view.
+void NodeCluster::note_proposed(SimNode& leader, const View& view) {
+  if (view.generation <= proposed_) return;
+  proposed_ = view.generation;
+  if (!newest_) return;
+  for (const Member& member : newest_->members) {
+    if (view.contains(member.pnn) || member.pnn == leader.pnn()) continue;
+    if (!in_good_standing(member) || !undisturbed(node(member.pnn), view)) continue;
+    fail(fmt::format("node {} proposes view {} without node {}, which has given no reason", number(leader.pnn()),
+                     to_string(view.generation), number(member.pnn)));
   }
 }
 

@@ -9,6 +9,7 @@
 //  I4, I5  what clients see of records: ghost_log.h
 //      ... also when a node leaves in order: what it knew is known to another one by then
 //  I6  no gate is open outside the newest view
+//  ... and nobody is called dead, or left out of a view, who is heard in time and has done nothing
 //  I7  a public address answers from one machine at most (address_checks.h)
 //  I8  once faults stop: one leader, all members, gates open, each client gets at each record, copies equal
 
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "tests/sim/ghost_log.h"
+#include "tests/sim/silence_log.h"
 #include "tests/sim/sim_lock.h"
 #include "tests/sim/sim_network.h"
 #include "tests/sim/sim_node.h"
@@ -41,6 +43,7 @@ struct ClusterSettings {
   std::size_t record_clients = 3;  // per node
   std::size_t commit_clients = 1;
   std::size_t talk_clients = 1;
+  bool asking = false;             // clients that ask other daemons all the time
   bool change_nodes = false;       // a node is taken out of the nodes file and put back, under load
   bool visitors = false;           // a database that clients attach and an operator detaches
   std::size_t addresses = 0;       // public addresses, every node may host each
@@ -54,6 +57,7 @@ struct ClusterSettings {
     bool lie_about_disk = false;    // the last node says "durable" of what it never writes
     bool hide_attached = false;     // what a node attached is not told to the others
     bool swallow_gaps = false;      // lost messages go unnoticed
+    bool hide_missed = false;       // ... by who sent them
     RecordTestHooks records;
     bool keep_addresses = false;    // a node that lost its place or its lease does not drop its addresses
     bool no_supervisor = false;     // ... and nobody else drops them
@@ -112,6 +116,7 @@ class NodeCluster {
   [[nodiscard]] SimNetwork& network() { return network_; }
   [[nodiscard]] SimLock& lock() { return lock_; }
   [[nodiscard]] GhostLog& ghost() { return ghost_; }
+  [[nodiscard]] SilenceLog& silence() { return silence_; }
   [[nodiscard]] const ClusterSettings& settings() const { return settings_; }
   [[nodiscard]] SimNode& node(Pnn pnn) { return *nodes_[number(pnn)]; }
   void fail(const std::string& what);
@@ -123,6 +128,8 @@ class NodeCluster {
   void note_leader(SimNode& node);
   void note_accepted(SimNode& node, const View& view);
   void note_installed(SimNode& node, const View& view);
+  void note_proposed(SimNode& leader, const View& view);
+  void check_called_dead(SimNode& by);
   void node_exited(SimNode& node);
   // The node says that it has handed over everything, and is about to leave.
   void note_drained(SimNode& node);
@@ -155,6 +162,8 @@ class NodeCluster {
   void check_witness(const SimNode& witness);
   void check_addresses();
   void check_gates();
+  [[nodiscard]] bool in_good_standing(const Member& member);
+  [[nodiscard]] bool undisturbed(SimNode& node, const View& others);
   void check_copy(SimNode& node, const char* when);
   void check_absent(SimNode& node);
   void check_copies_equal();
@@ -208,6 +217,7 @@ class NodeCluster {
   SimNetwork network_;
   SimLock lock_;
   GhostLog ghost_;
+  SilenceLog silence_;
   std::vector<std::unique_ptr<SimNode>> nodes_;
   std::string violation_;
   std::deque<std::string> recent_;
@@ -222,6 +232,7 @@ class NodeCluster {
   std::map<std::uint64_t, std::pair<Pnn, Incarnation>> leaders_;  // by term
   std::map<Generation, View> contents_;
   std::optional<View> newest_;
+  Generation proposed_;
   Instant detached_since_ = Instant::min();
   std::uint32_t last_client_ = 0;
   std::uint64_t last_process_ = 0;

@@ -34,6 +34,7 @@ void plant(ClusterSettings::Plants& plants, const std::string& name) {
   plants.lie_about_disk = name == "lie-about-disk";
   plants.hide_attached = name == "hide-attached";
   plants.swallow_gaps = name == "swallow-gaps";
+  plants.hide_missed = name == "hide-missed";
   plants.records.leaving_hands_over_owned_only = name == "leaver-forgets-copies";
   plants.records.leaving_does_not_ask = name == "leaver-does-not-ask";
   plants.keep_addresses = name == "keep-addresses";
@@ -63,6 +64,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   // Smaller seeds stay what they were: planted bugs and seeds.txt count on them.
   settings.visitors = run.seed >= 10000 && run.seed % 2 == 1;
   settings.change_nodes = run.seed >= 10000 && run.seed / 2 % 2 == 1 && !settings.lock;
+  settings.asking = (run.seed >= 10000 && run.seed / 4 % 2 == 1) || arguments.plant == "hide-missed";
   settings.only_faults = arguments.only;
   plant(settings.plants, arguments.plant);
   NodeCluster cluster(run.seed, settings);

@@ -61,10 +61,14 @@ const std::vector<PlantedBug>& planted_bugs() {
        "the lease counts from the arrival of the answer"},
       {"support-ignores-join", Plant::SupportIgnoresJoin, "node", 3, 20, 40, {},
        "a returning node is supported before it emptied its records"},
+      {"call-dead-early", Plant::CallDeadEarly, "node", 3, 20, 40, {}, "who was silent for two thirds of the limit is called dead"},
+      {"impatient-prepare", Plant::ImpatientPrepare, "node", 3, 20, 40, {},
+       "who does not answer PREPARE within 10 ms is left out"},
       {"ignore-gate", Plant::None, "node", 3, 20, 40, {}, "clients work although the gate is closed"},
       {"lie-about-disk", Plant::None, "node", 3, 20, 40, {}, "a disk reports writes that it never made"},
       {"hide-attached", Plant::None, "node", 3, 20, 40, {}, "what a node attached does not reach the others"},
       {"swallow-gaps", Plant::None, "node", 3, 20, 40, {}, "lost messages go unnoticed"},
+      {"hide-missed", Plant::None, "node", 3, 20, 40, {"connection broken"}, "who sent what was lost does not hear of it"},
   };
   return bugs;
 }

@@ -3,9 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/sim/asking_client.h"
 #include "tests/sim/node_cluster.h"
 #include "tests/sim/record_client.h"
-#include "tests/sim/sim_client.h"
 
 namespace tdbmesh::sim {
 namespace {
@@ -201,43 +201,9 @@ TEST_P(Scenario, DetachedDatabasesStayAwayThroughViewChanges) {
   end();
 }
 
-// Asks another node's daemon something all the time, as an operator's tool does.
-class AskingClient final : public SimClient {
- public:
-  AskingClient(NodeCluster& cluster, SimNode& node, Pnn whom) : SimClient(cluster, node), whom_(whom) {}
-  void start_round() override {}
-  [[nodiscard]] bool round_done() const override { return true; }
-  [[nodiscard]] Duration longest_wait() const {
-    return asked_.empty() ? longest_ : std::max(longest_, cluster_.world().now() - asked_.begin()->second);
-  }
-  [[nodiscard]] std::uint64_t answered() const { return answered_; }
-
- private:
-  void ready() override { ask(); }
-  void died() override { asked_.clear(); }
-  void ask() {
-    ctdb::ReqControl control;
-    control.opcode = ctdb::ControlOpcode::GetPid;
-    asked_.emplace(++number_, cluster_.world().now());
-    request(control, [this, number = number_](const ctdb::Packet& packet) {
-      longest_ = std::max(longest_, cluster_.world().now() - asked_.at(number));
-      asked_.erase(number);
-      const auto* reply = std::get_if<ctdb::ReplyControl>(&packet.body);
-      if (reply != nullptr && reply->status >= 0) ++answered_;
-    }, number(whom_));
-    later(milliseconds(2), [this] { ask(); });
-  }
-
-  Pnn whom_;
-  std::map<std::uint64_t, Instant> asked_;
-  std::uint64_t number_ = 0;
-  std::uint64_t answered_ = 0;
-  Duration longest_{};
-};
-
 TEST_P(Scenario, AControlForANodeThatDiesAndReturnsIsAnsweredOrRefusedSoon) {
   begin(3);
-  AskingClient asking(cluster(), node(0), Pnn{1});
+  AskingClient asking(cluster(), node(0), milliseconds(2), Pnn{1});
   asking.begin(Duration(0));
   for (unsigned round = 0; round < 10; ++round) {
     cluster().kill_daemon(node(1), milliseconds(round % 2 == 0 ? 20 : 900));
@@ -246,6 +212,66 @@ TEST_P(Scenario, AControlForANodeThatDiesAndReturnsIsAnsweredOrRefusedSoon) {
   EXPECT_LT(asking.longest_wait(), seconds(2)) << "until it passes for disconnected, and the answer";
   EXPECT_GT(asking.answered(), 1000u);
   asking.daemon_died();
+  end();
+}
+
+// Nobody waits until a leader that goes in order has been silent for long enough.
+TEST_P(Scenario, ALeaderThatGoesHandsOver) {
+  begin(3);
+  for (const bool for_good : {false, true}) {
+    SimNode* old = cluster().leader();
+    ASSERT_NE(old, nullptr);
+    const auto leads = [&](SimNode& one) { return one.up() && one.node().control().leading(); };
+    if (for_good) {
+      old->in_turn_soon(Duration(0), [old] { old->node().shut_down(); });
+    } else {
+      cluster().set_stopped(*old, true);
+    }
+    ASSERT_TRUE(cluster().run_for(seconds(10), [&] { return !leads(*old); })) << cluster().violation();
+    const Instant gone = cluster().world().now();
+    ASSERT_TRUE(cluster().run_for(seconds(1), [&] { return cluster().leader() != nullptr; })) << cluster().violation();
+    EXPECT_LT(cluster().world().now() - gone, settings.timing.silence / 5);
+    cluster().set_stopped(*old, false);
+    ASSERT_TRUE(until_well()) << cluster().violation();
+  }
+  end();
+}
+
+TEST_P(Scenario, OneOfThreeGoesOnWhenTheOthersAreLostForGoodAndTheOperatorSaysSo) {
+  begin(3);
+  run(seconds(2));
+  for (const std::uint32_t lost : {1u, 2u}) cluster().power_off(node(lost), seconds(100'000));
+  EXPECT_FALSE(cluster().run_for(seconds(5), [&] { return alone_in_a_view(node(0)); }));
+  node(0).stop_daemon(false);
+  node(0).force_without({Pnn{1}, Pnn{2}});
+  node(0).start();
+  ASSERT_TRUE(cluster().run_for(seconds(10), [&] { return alone_in_a_view(node(0)); })) << cluster().violation();
+  run(seconds(3));  // with all commits that were acknowledged; new ones come
+  for (const std::uint32_t lost : {1u, 2u}) node(lost).lose_disk();  // new machines take their places
+  end();
+}
+
+// The one that was asked sees that something is missing, and tells the one that waits.
+TEST_P(Scenario, AControlLostOnALinkThatComesBackIsRefusedSoon) {
+  begin(3);
+  AskingClient often(cluster(), node(0), milliseconds(2), Pnn{1});
+  AskingClient seldom(cluster(), node(0), milliseconds(300), Pnn{2});
+  often.begin(Duration(0));
+  seldom.begin(Duration(0));
+  cluster().set_stopped(node(2), true);  // no view change tells that its link broke
+  run(seconds(2));
+  for (unsigned round = 0; round < 40; ++round) {
+    for (const std::uint32_t to : {1u, 2u}) cluster().network().break_connection(Pnn{0}, Pnn{to});
+    run(milliseconds(400 + 7 * round));
+  }
+  run(seconds(2));
+  for (AskingClient* asking : {&often, &seldom}) {
+    EXPECT_LT(asking->longest_wait(), seconds(3)) << "a second until the loss shows";
+    EXPECT_GT(asking->refused(), 0u);
+    EXPECT_GT(asking->answered(), 20u);
+    asking->daemon_died();
+  }
+  cluster().set_stopped(node(2), false);
   end();
 }
 

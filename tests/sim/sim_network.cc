@@ -45,6 +45,7 @@ void SimNetwork::queue(Pnn from, Pnn to, Message message) {
   const LinkQuality& quality = world_.link(from, to);
   if (quality.cut && !d.was_cut) d.hold_while_cut = world_.random().chance(2);
   d.was_cut = quality.cut;
+  if (quality.cut || d.broken_until > world_.now() || !reachable(from, to)) d.troubled = world_.now();
   if (d.broken_until > world_.now() || (quality.cut && !d.hold_while_cut)) return watch_counts(from, to);
   if (!reachable(from, to) || !d.held.empty()) {
     d.held.push_back(std::move(message));
@@ -60,7 +61,10 @@ void SimNetwork::fly(Pnn from, Pnn to, Message message) {
   Direction& d = direction(from, to);
   const LinkQuality& quality = world_.link(from, to);
   Duration delay = quality.delay_least + world_.random().up_to(quality.delay_most - quality.delay_least);
-  if (world_.random().below(100) < quality.loss_percent) delay += milliseconds(200);
+  if (world_.random().below(100) < quality.loss_percent) {
+    delay += milliseconds(200);
+    d.troubled = world_.now() + delay;
+  }
   d.newest_arrival = std::max(d.newest_arrival + Duration(1), world_.now() + delay);
   d.in_flight.push_back(std::move(message));
   world_.at(d.newest_arrival, [this, from, to] { arrive(from, to); });
@@ -71,6 +75,7 @@ void SimNetwork::arrive(Pnn from, Pnn to) {
   if (d.in_flight.empty()) return;  // cut short since
   if (world_.link(from, to).cut) {
     // It was still under way when the cut came.
+    d.troubled = world_.now();
     Message message = std::move(d.in_flight.front());
     d.in_flight.pop_front();
     if (!d.was_cut) d.hold_while_cut = world_.random().chance(2);
@@ -118,6 +123,7 @@ void SimNetwork::retry(Pnn from, Pnn to) {
     Direction& again = direction(from, to);
     again.retry_scheduled = false;
     if (again.held.empty()) return;
+    again.troubled = world_.now();
     if (!reachable(from, to)) return retry(from, to);
     std::deque<Message> held = std::move(again.held);
     again.held.clear();
@@ -141,8 +147,11 @@ void SimNetwork::watch_counts(Pnn from, Pnn to) {
   });
 }
 
+Instant SimNetwork::troubled(Pnn a, Pnn b) { return std::max(direction(a, b).troubled, direction(b, a).troubled); }
+
 void SimNetwork::forget(Pnn from, Pnn to) {
   Direction& d = direction(from, to);
+  d.troubled = world_.now();
   d.held.clear();
   if (!d.in_flight.empty()) d.in_flight.resize(world_.random().below(d.in_flight.size() + 1));
   d.session = ++last_session_;
@@ -158,6 +167,7 @@ void SimNetwork::break_connection(Pnn from, Pnn to) {
   Direction& d = direction(from, to);
   if (!d.in_flight.empty()) d.in_flight.resize(world_.random().below(d.in_flight.size() + 1));
   d.broken_until = world_.now() + world_.random().up_to(milliseconds(100));
+  d.troubled = d.broken_until;
   watch_counts(from, to);
 }
 

@@ -41,6 +41,8 @@ class SimNetwork {
   // The sender connects once more before the old connection is gone: what that one still carries arrives late,
   // behind the first messages of the new one.
   void connect_twice(Pnn from, Pnn to);
+  // When a message between the two was last lost, held up or repeated by TCP, in either direction.
+  [[nodiscard]] Instant troubled(Pnn a, Pnn b);
   // The sender has heard of this life of the peer.
   void note_life(Pnn from, Pnn to, Incarnation life);
 
@@ -60,6 +62,7 @@ class SimNetwork {
     bool retry_scheduled = false;
     Instant broken_until{};
     Instant newest_arrival{};
+    Instant troubled = Instant::min();
     // At the receiver.
     Incarnation from_life = 0;
     std::uint64_t got_session = 0;

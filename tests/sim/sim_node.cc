@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "recovery/force_without.h"
 #include "tests/sim/node_cluster.h"
 #include "tests/sim/sim_client.h"
 
@@ -145,6 +146,8 @@ void SimNode::start() {
   lock_ = std::make_unique<recovery::ClusterLock>(pnn_, with.control.timing, recovery::LockHelper{});
   lock_due_ = kNever;
   cluster_.network().process_started(pnn_, incarnation_, cluster_.settings().nodes);
+  cluster_.silence().started(pnn_);
+  disturbed_ = cluster_.world().now();
   node_ = std::make_unique<Node>(with, static_cast<NodeEnvironment&>(*this), std::move(state));
   if (kernel_) kernel_->daemon_started();
   ipfailover::AddressHolder::TestHooks holder_hooks;
@@ -218,7 +221,11 @@ void SimNode::note() {
   gate_until_ = heart_->gate_until();
   const View* view = node_->control().installed_view();
   if (const Member* me = view != nullptr ? view->member(pnn_) : nullptr) gate_member_ = *me;
+  const bool leaves = node_->draining() || (node_->control().own_flags() & kFlagsInactive) != 0 || exiting_;
+  const StoreFaults& broken = store_.memory().faults;
+  if (leaves || slow_disk || broken.full || broken.failing) disturbed_ = cluster_.world().now();
   cluster_.note_leader(*this);
+  cluster_.check_called_dead(*this);
   if (const View* accepted = node_->control().accepted_view(); accepted && accepted->generation != accepted_) {
     accepted_ = accepted->generation;
     cluster_.note_accepted(*this, *accepted);
@@ -269,6 +276,10 @@ void SimNode::heartbeat_bytes(Pnn from, Bytes bytes) {
   in_life(cluster_.world().now(), false, [this, from, bytes = std::move(bytes)] {
     std::vector<OutgoingHeartbeat> out;
     const bool news = heart_->on_bytes(from, bytes, local(), out);
+    // Who is not in the nodes file as this node has read it is not listened to.
+    if (node_->control().files().digest == cluster_.file_number()) {
+      cluster_.silence().heard(pnn_, from, cluster_.world().now());
+    }
     gate_until_ = heart_->gate_until();
     send_heartbeats(out);
     if (!news) return;
@@ -299,6 +310,12 @@ void SimNode::close_gate() {
 
 void SimNode::send(Pnn to, MessageKind kind, Bytes body) {
   cluster_.trace_message(pnn_, to, kind, body);
+  if (kind == MessageKind::Control) {
+    const auto message = recovery::decode_message(body);
+    if (const auto* prepare = message ? std::get_if<recovery::Prepare>(&*message) : nullptr) {
+      cluster_.note_proposed(*this, prepare->view);
+    }
+  }
   cluster_.network().send(pnn_, to, kind, std::move(body));
 }
 
@@ -474,6 +491,13 @@ void SimNode::recover() {
 void SimNode::lose_disk() {
   disk_.clear();
   store_.lose_disk();
+}
+
+void SimNode::force_without(const std::set<Pnn>& lost) {
+  auto state = recovery::decode_state(disk_);
+  if (!state) return cluster_.fail("the state on disk does not decode");
+  if (const auto forced = recovery::force_without(*state, pnn_, lost); !forced) return cluster_.fail(forced.error().context);
+  disk_ = recovery::encode(*state);
 }
 
 bool SimNode::remembers() const {

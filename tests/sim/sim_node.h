@@ -55,9 +55,18 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void kill_lock_helper();
   // While the machine is off: what it had on its disk is gone.
   void lose_disk();
+  // While the daemon is down: its next start is told that these are lost for good.
+  void force_without(const std::set<Pnn>& lost);
   // It is on the disk that this node has installed a view.
   [[nodiscard]] bool remembers() const;
   [[nodiscard]] std::uint64_t life() const { return life_; }
+  // Newest view in use here in this life; none before the first.
+  [[nodiscard]] Generation installed() const { return installed_; }
+  // The last moment (true time, may lie ahead) at which this node itself gave a reason to be left out: it or its disk was
+  // disturbed, or it was told to leave.
+  [[nodiscard]] Instant disturbed() const {
+    return std::max({disturbed_, paused_until, stalled_until, frozen_until, disk_hangs_until});
+  }
   // One event for the node, in a turn of its own; for faults. Ignored while it is down.
   void in_turn_soon(Duration delay, std::function<void()> event);
 
@@ -156,6 +165,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   Member gate_member_;
   Generation installed_;
   Generation accepted_;
+  Instant disturbed_ = Instant::min();
   std::uint64_t vacuumed_ = 0;
   std::uint64_t drains_ = 0;
   std::set<std::pair<DatabaseId, Bytes>> waiting_chains_;

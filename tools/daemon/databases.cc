@@ -73,4 +73,8 @@ void Databases::bump_seqnum(DatabaseId id) {
   if (attached->seqnum_sent + 1 == attached->database->seqnum()) attached->seqnum_sent = attached->database->seqnum();
 }
 
+void Databases::bump_seqnums() {
+  for (const DatabaseId id : order_) bump_seqnum(id);
+}
+
 }  // namespace tdbmesh

@@ -48,6 +48,8 @@ class Databases {
 
   // Databases whose seqnum changed here since the last call, to be told to the other nodes.
   std::vector<DatabaseId> take_changed_seqnums();
+  // Perhaps all have changed elsewhere: word of it may be lost.
+  void bump_seqnums();
   // Another node's database changed.
   void bump_seqnum(DatabaseId id);
 

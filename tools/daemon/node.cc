@@ -144,6 +144,7 @@ void Node::end_turn() {
       }
     }
   }
+  tell_missed();
   tick_health();
   note_flags();
   if (second_ <= now_) every_second();
@@ -156,6 +157,7 @@ Instant Node::next_wake() const {
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
                            detaches_.next_deadline(), ban_ends_, addresses_.next_wake(), health_.next_wake()});
   if (catching_up_) next = std::min(next, catching_up_->ask_again);
+  if (!missed_from_.empty()) next = std::min(next, tell_missed_at_);
   if (!copies_asked_.empty() && commits_.quiet()) next = std::min(next, open_again_);
   if (leave_) next = std::min(next, leave_->until);
   // Steps that found a chain taken try again soon.
@@ -227,21 +229,25 @@ void Node::tick_control() {
 
 void Node::on_heartbeats() { tick_control(); }
 
-// Controls that wait for a node end when it disconnects, but for those that wait until it is left out.
+// Controls that wait for a node end when it disconnects or does not hear this one any more, but for those that wait until
+// it is left out.
 void Node::note_peers(const HeartbeatTable& table) {
-  std::map<Pnn, Incarnation> present;
+  std::map<Pnn, ConnectedPeer> present;
   for (const PeerHeartbeats& peer : table.peers) {
-    if (is_connected(peer.pnn)) present[peer.pnn] = peer.incarnation;
+    if (is_connected(peer.pnn)) present[peer.pnn] = {peer.incarnation, peer.hears_me};
   }
-  for (const auto& [pnn, life] : connected_peers_) {
+  for (const auto& [pnn, before] : connected_peers_) {
     const auto now = present.find(pnn);
-    if (now != present.end() && now->second == life) continue;
     if (now == present.end()) env_.peer_lost(pnn);
-    end_controls(pnn, "node is disconnected");
+    if (now == present.end() || now->second.life != before.life) {
+      end_controls(pnn, "node is disconnected");
+    } else if (before.hears_me && !now->second.hears_me) {
+      end_controls(pnn, "the node does not hear this one");
+    }
   }
-  for (const auto& [pnn, life] : present) {
+  for (const auto& [pnn, now] : present) {
     const auto before = connected_peers_.find(pnn);
-    if (before == connected_peers_.end() || before->second != life) ask_again(pnn);
+    if (before == connected_peers_.end() || before->second.life != now.life) ask_again(pnn);
   }
   connected_peers_ = std::move(present);
 }
@@ -290,7 +296,20 @@ void Node::on_gap(Pnn peer) {
   recovery::Actions actions;
   control_.on_link_gap(peer, now_, actions);
   run(std::move(actions));
-  // The answers may be among what was lost.
+  databases_.bump_seqnums();
+  // The answers may be among what was lost. What the other one waits for may be too, and only here that is known.
+  answers_may_be_lost(peer);
+  missed_from_.insert(peer);
+}
+
+// Not more often: into a full queue it would itself be lost, and make the next gap.
+void Node::tell_missed() {
+  if (missed_from_.empty() || now_ < tell_missed_at_) return;
+  tell_missed_at_ = now_ + milliseconds(100);
+  for (const Pnn peer : std::exchange(missed_from_, {})) send_relay(peer, RelayMissed{});
+}
+
+void Node::answers_may_be_lost(Pnn peer) {
   end_controls(peer, "the connection to the node broke, its answer may be lost");
   ask_again(peer);
 }
@@ -339,6 +358,7 @@ void Node::handle_relay(Pnn from, const RelayPayload& payload) {
                  [&](const RelayDetached& m) { detaches_.on_message(from, m); },
                  [&](const RelayTraverse& m) { traverses_.on_message(from, m); },
                  [&](const RelayTraverseBatch& m) { traverses_.on_message(from, m); },
+                 [&](const RelayMissed&) { answers_may_be_lost(from); },
              },
              payload);
 }

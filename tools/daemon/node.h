@@ -127,6 +127,8 @@ class Node final : public LinkListener, private NodeServices {
   void note_peers(const HeartbeatTable& table);
   void end_controls(Pnn pnn, const std::string& why);  // that wait for the node
   void ask_again(Pnn pnn);                             // what a disconnect does not answer
+  void answers_may_be_lost(Pnn peer);
+  void tell_missed();
   void every_second();
   void heed_tunables();
 
@@ -230,7 +232,13 @@ class Node final : public LinkListener, private NodeServices {
   std::optional<CatchingUp> catching_up_;
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
-  std::map<Pnn, Incarnation> connected_peers_;  // with the life in which each was heard last
+  struct ConnectedPeer {
+    Incarnation life = 0;  // in which it was heard last
+    bool hears_me = false;
+  };
+  std::map<Pnn, ConnectedPeer> connected_peers_;
+  std::set<Pnn> missed_from_;  // gaps that the senders have not been told of
+  Instant tell_missed_at_ = Instant::min();
   std::map<Pnn, std::string> removed_nodes_;    // gone from the nodes file, but not yet from the configuration
   bool disk_opened_ = false;                    // all databases found on disk are open
   std::string disk_trouble_;

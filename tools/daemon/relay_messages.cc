@@ -20,6 +20,7 @@ enum Type : std::uint64_t {
   kTraverseBatch,
   kDetach,
   kDetached,
+  kMissed,
 };
 
 Packer begin(Type type, std::size_t fields) {
@@ -60,7 +61,7 @@ AttachedDatabase unpack_database(Unpacker& u) {
 }
 
 // Field counts by type, the two of the preamble left out.
-std::size_t fields_of(std::uint64_t type) {
+std::optional<std::size_t> fields_of(std::uint64_t type) {
   switch (type) {
     case kMessage: return 2;
     case kControl: return 5;
@@ -71,7 +72,8 @@ std::size_t fields_of(std::uint64_t type) {
     case kTraverseBatch: return 5;
     case kDetach: return 4;
     case kDetached: return 2;
-    default: return 0;
+    case kMissed: return 0;
+    default: return std::nullopt;
   }
 }
 
@@ -130,6 +132,7 @@ RelayPayload unpack_fields(std::uint64_t type, Unpacker& u) {
       m.refused = Bytes(u.bytes());
       return m;
     }
+    case kMissed: return RelayMissed{};
     default: {
       RelayTraverseBatch m;
       m.id = u.u64();
@@ -192,6 +195,7 @@ Bytes encode_relay(const RelayPayload& payload) {
             p.u64(m.id).bytes(m.refused);
             return std::move(p).take();
           },
+          [](const RelayMissed&) { return begin(kMissed, 0).take(); },
           [](const RelayTraverseBatch& m) {
             Packer p = begin(kTraverseBatch, 5);
             p.u64(m.id).u64(m.position).u64(m.next).flag(m.done).array(m.records.size());
@@ -207,8 +211,8 @@ Result<RelayPayload> decode_relay(BytesView bytes) {
   const std::size_t count = u.array(16);
   const std::uint64_t version = u.u64();
   const std::uint64_t type = u.u64();
-  const std::size_t fields = fields_of(type);
-  if (!u.ok() || version != kVersion || fields == 0 || count != fields + 2) {
+  const std::optional<std::size_t> fields = fields_of(type);
+  if (!u.ok() || version != kVersion || !fields || count != *fields + 2) {
     return failure(Fault::Malformed, "relay message of another version or shape");
   }
   RelayPayload payload = unpack_fields(type, u);

@@ -88,8 +88,14 @@ struct RelayTraverseBatch {
   friend bool operator==(const RelayTraverseBatch&, const RelayTraverseBatch&) = default;
 };
 
+// Something that the receiver of this has sent did not arrive here: the sender of a lost request does not see the gap
+// itself. What it asked may have been answered or not.
+struct RelayMissed {
+  friend bool operator==(const RelayMissed&, const RelayMissed&) = default;
+};
+
 using RelayPayload = std::variant<RelayMessage, RelayControl, RelayControlReply, RelayAttach, RelayAttached, RelayTraverse,
-                                  RelayTraverseBatch, RelayDetach, RelayDetached>;
+                                  RelayTraverseBatch, RelayDetach, RelayDetached, RelayMissed>;
 
 [[nodiscard]] Bytes encode_relay(const RelayPayload& payload);
 [[nodiscard]] Result<RelayPayload> decode_relay(BytesView bytes);

@@ -1,6 +1,6 @@
 #pragma once
 // Controls that wait for another node's answer. A control ends exactly once: with the answer, because the node
-// disconnected or messages from it were lost, or at its deadline. Pure.
+// disconnected or messages from or to it were lost, or at its deadline. Pure.
 //
 // One kind outlives a disconnect: "is this process alive". Who is told no removes that process's locks. A node that is
 // only silent may still serve its clients until its lease has lapsed, so the question waits until a view leaves the node

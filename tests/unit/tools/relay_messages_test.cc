@@ -15,6 +15,7 @@ std::vector<RelayPayload> samples() {
       RelayAttached{5},
       RelayDetach{8, DatabaseId{0x4D2A432B}, Generation{4, 7}},
       RelayDetached{8, "AllowClientDBAttach is 1"},
+      RelayMissed{},
       RelayTraverse{9, DatabaseId{0x4D2A432B}, true, 77},
       RelayTraverseBatch{9, 77, 99, false, {{"key", {{7, Pnn{2}, kRecordMigratedWithData}, "value"}}}},
   };
