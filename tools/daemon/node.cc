@@ -98,8 +98,11 @@ bool Node::open_what_is_on_disk() {
 }
 
 void Node::begin_turn(Instant now) {
+  const bool was_away = now - now_ > config_.control.timing.silence / 2;
   now_ = now;
   look_at_gate();
+  // After a hang nobody is judged by the heartbeats as they were before it.
+  if (was_away) tick_control();
 }
 
 void Node::end_turn() {
