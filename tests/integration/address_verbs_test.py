@@ -5,7 +5,6 @@ has on the real one)."""
 import json
 import re
 import signal
-import unittest
 
 from lab import asked_for_peer, main, wait_for
 from public_lab import CLIENT4, PublicScenario

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from chaos_history import ROOT, judge_records, judge_transactions, parse
+from chaos_history import judge_records, judge_transactions, parse
 from lab import BUILD, SKIP_STATUS, Lab, LabError, Tdbmesh, wait_for, why_not_here
 
 LOAD = os.path.join(BUILD, 'tests', 'chaos_load')

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 from lab import Host, Lab, LabError, Scenario, Tdbmesh, RealCtdb, _kill, asked_for_peer, wait_for
 

@@ -6,7 +6,8 @@ import lab
 import services
 from fault import Fault
 from flavours import LOCK_GROUP, LOCK_MOUNT
-from hosts import FLOATING, WORKSTATION, wait_for
+from hosts import FLOATING, WORKSTATION
+from lab import wait_for
 from transcript import Transcript
 from workstation import PASSWORD, USER, Workstation
 

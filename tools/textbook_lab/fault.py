@@ -10,7 +10,7 @@ import time
 
 import lab
 from flavours import LOCK_MOUNT
-from hosts import wait_for
+from lab import wait_for
 from workstation import FILES
 
 HALF = FILES // 2

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 
-from lab import BUILD, Host, Lab, LabError, Node, _kill, children_of, wait_for
+from lab import BUILD, Host, Lab, LabError, Node, _kill, children_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLOATING = '10.99.0.100'
