@@ -366,7 +366,8 @@ void NodeCluster::heal() {
   if (unlisted_) set_listed(node(*unlisted_), true);
   for (const auto& node : nodes_) {
     node->slow_disk = false;
-    node->disk_hangs_until = Instant{};
+    // Not forgotten: what was written meanwhile is late, and that is a reason to be left out.
+    node->disk_hangs_until = std::min(node->disk_hangs_until, world_.now());
     node->store().memory().faults = {};
     if (node->up()) {
       set_stopped(*node, false);

@@ -55,7 +55,7 @@ const std::vector<PlantedBug>& planted_bugs() {
       {"ignore-numbers", Plant::None, "node", 3, 20, 200, {}, "assignment numbers are not compared"},
       {"any-generation", Plant::None, "node", 3, 20, 200, {}, "a TAKE of another generation is obeyed"},
       {"forget-vote", Plant::None, "node", 3, 20, 40, {}, "a vote is forgotten at a restart"},
-      {"forget-accepted", Plant::None, "node", 3, 20, 40, {}, "the accepted view is forgotten at a restart"},
+      {"forget-accepted", Plant::None, "node", 3, 20, 200, {}, "the accepted view is forgotten at a restart"},
       {"install-opens-gate", Plant::InstallOpensGate, "node", 3, 20, 80, {}, "INSTALL opens the gate without support"},
       {"lease-from-arrival", Plant::LeaseFromArrival, "node", 3, 20, 80, {},
        "the lease counts from the arrival of the answer"},
