@@ -30,6 +30,7 @@ struct Arguments {
   bool witness = false;
   bool reconfigure = false;
   bool trace = false;
+  bool strict = false;           // judge also who is called dead or left out, and how long an answer takes
   bool store_faults = true;
   std::size_t addresses = 0;     // public addresses
   double for_seconds = 0;        // real time; fresh seeds from pattern.seed on until it is over

@@ -253,6 +253,7 @@ constexpr Duration nearly(Duration d) { return d * 97 / 100; }
 // Whoever is heard again and again within the limit of silence is not called dead, except in its own word: it ended, or
 // its event loop hangs. What a node says of others is up to a few heartbeats old.
 void NodeCluster::check_called_dead(SimNode& by) {
+  if (!settings_.judge_silence) return;
   const Timing& timing = settings_.timing;
   const Instant since = world_.now() - 2 * timing.silence;
   for (const auto& node : nodes_) {
@@ -289,7 +290,7 @@ bool NodeCluster::undisturbed(SimNode& node, const View& others) {
 void NodeCluster::note_proposed(SimNode& leader, const View& view) {
   if (view.generation <= proposed_) return;
   proposed_ = view.generation;
-  if (!newest_) return;
+  if (!newest_ || !settings_.judge_silence) return;
   for (const Member& member : newest_->members) {
     if (view.contains(member.pnn) || member.pnn == leader.pnn()) continue;
     if (!in_good_standing(member) || !undisturbed(node(member.pnn), view)) continue;

@@ -44,6 +44,7 @@ struct ClusterSettings {
   std::size_t commit_clients = 1;
   std::size_t talk_clients = 1;
   bool asking = false;             // clients that ask other daemons all the time
+  bool judge_silence = true;       // who is called dead or left out must have given a reason
   bool change_nodes = false;       // a node is taken out of the nodes file and put back, under load
   bool visitors = false;           // a database that clients attach and an operator detaches
   std::size_t addresses = 0;       // public addresses, every node may host each

@@ -64,7 +64,8 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   // Smaller seeds stay what they were: planted bugs and seeds.txt count on them.
   settings.visitors = run.seed >= 10000 && run.seed % 2 == 1;
   settings.change_nodes = run.seed >= 10000 && run.seed / 2 % 2 == 1 && !settings.lock;
-  settings.asking = (run.seed >= 10000 && run.seed / 4 % 2 == 1) || arguments.plant == "hide-missed";
+  settings.asking = (arguments.strict && run.seed >= 10000 && run.seed / 4 % 2 == 1) || arguments.plant == "hide-missed";
+  settings.judge_silence = arguments.strict || arguments.plant == "call-dead-early" || arguments.plant == "impatient-prepare";
   settings.only_faults = arguments.only;
   plant(settings.plants, arguments.plant);
   NodeCluster cluster(run.seed, settings);
