@@ -187,7 +187,9 @@ ControlPlane::Impl::Wanted ControlPlane::Impl::wanted() {
   for (const Pnn node : (step_ ? *step_ : cluster()).nodes) {
     const PeerHeartbeats* peer = membership_.peer(node);
     if (node == self_) {
-      chosen[node] = {node, state_.incarnation, running_, (capabilities_ & kCapabilityLmaster) != 0};
+      // What holds for the others holds for the leader: who refused its place comes in as new.
+      const Generation installed = broken_.contains(self_) ? Generation{} : running_;
+      chosen[node] = {node, state_.incarnation, installed, (capabilities_ & kCapabilityLmaster) != 0};
       continue;
     }
     std::string trouble = membership_.trouble(node, now_);

@@ -230,7 +230,8 @@ void Node::settle_questions(const View& view) {
 }
 
 void Node::report_copies_if_quiet() {
-  if (copies_asked_.empty() || !commits_.quiet()) return;
+  // What could not be emptied yet would be a second owner's once the view is in use: PREPARED waits for it.
+  if (copies_asked_.empty() || !commits_.quiet() || !records_.emptied()) return;
   if (!open_what_is_on_disk()) {
     // Whoever leads waits for all members; it cannot wait for itself.
     if (!control_.leading() || reported_disk_ == disk_trouble_) return;
