@@ -364,8 +364,8 @@ void ControlPlane::on_link_gap(Pnn peer, Instant now, Actions& out) {
   request_bump(fmt::format("messages from node {} were lost", number(peer)), now, out);
 }
 
-void ControlPlane::on_link_reset(Pnn peer, Instant now, Actions& out) {
-  impl_->event(now, out, [&] { impl_->membership_.note_reset(peer); });
+void ControlPlane::on_link_reset(Pnn peer, Incarnation incarnation, Instant now, Actions& out) {
+  impl_->event(now, out, [&] { impl_->membership_.note_reset(peer, incarnation); });
 }
 
 void ControlPlane::on_fenced(Pnn pnn, Incarnation incarnation, Instant now, Actions& out) {

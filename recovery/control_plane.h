@@ -164,8 +164,8 @@ class ControlPlane {
   void on_volatile_dropped(std::uint64_t ticket, Instant now, Actions& out);
   void on_settled(Generation generation, DatabaseId db, bool ok, std::string reason, Instant now, Actions& out);
   void on_caught_up(Pnn source, Instant now, Actions& out);
-  void on_link_gap(Pnn peer, Instant now, Actions& out);    // data messages from it are missing: BUMP
-  void on_link_reset(Pnn peer, Instant now, Actions& out);  // a hint that its daemon died
+  void on_link_gap(Pnn peer, Instant now, Actions& out);  // data messages from it are missing: BUMP
+  void on_link_reset(Pnn peer, Incarnation incarnation, Instant now, Actions& out);  // a hint that its daemon died
   void on_fenced(Pnn pnn, Incarnation incarnation, Instant now, Actions& out);
   void on_lock(const LockStatus& status, Instant now, Actions& out);
   void request_bump(std::string reason, Instant now, Actions& out);  // from the records

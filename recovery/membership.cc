@@ -21,9 +21,10 @@ Incarnation Membership::incarnation_of(Pnn pnn) const {
   return peer == nullptr ? 0 : peer->incarnation;
 }
 
-void Membership::note_reset(Pnn pnn) {
+void Membership::note_reset(Pnn pnn, Incarnation incarnation) {
   const PeerHeartbeats* peer = table_.peer(pnn);
-  if (peer != nullptr && peer->incarnation != 0) resets_[pnn] = {peer->incarnation, peer->heartbeat_seq};
+  if (peer == nullptr || peer->incarnation == 0 || peer->incarnation > incarnation) return;
+  resets_[pnn] = {peer->incarnation, peer->heartbeat_seq};
 }
 
 void Membership::note_fenced(Pnn pnn, Incarnation incarnation) {

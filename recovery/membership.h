@@ -24,9 +24,9 @@ class Membership {
   [[nodiscard]] const PeerHeartbeats* peer(Pnn pnn) const { return table_.peer(pnn); }
   [[nodiscard]] Incarnation incarnation_of(Pnn pnn) const;
 
-  // Its host reset the connection: lost, until a newer heartbeat of the same life shows that only the
-  // connection broke.
-  void note_reset(Pnn pnn);
+  // Its host reset the connection to this life of it, or an earlier one: lost, until a newer heartbeat of the same life
+  // shows that only the connection broke. Of a later life it says nothing.
+  void note_reset(Pnn pnn, Incarnation incarnation);
   void note_fenced(Pnn pnn, Incarnation incarnation);
   void note_leaving(Pnn pnn, Incarnation incarnation);
 

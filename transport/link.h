@@ -35,9 +35,9 @@ class LinkListener {
   virtual void on_message(Pnn from, Incarnation incarnation, MessageKind kind, BytesView body) = 0;
   // Messages from `peer` are missing or may be (sequence gap, counts that differ after a reconnect).
   virtual void on_gap(Pnn peer) = 0;
-  // The peer's host refused or reset the connection: its daemon is gone. A hint, cancelled by a heartbeat
-  // of the same incarnation.
-  virtual void on_reset(Pnn peer) = 0;
+  // The peer's host refused or reset the connection: its daemon, which ran in no later incarnation than this one, is
+  // gone. A hint, cancelled by a heartbeat of the same incarnation.
+  virtual void on_reset(Pnn peer, Incarnation incarnation) = 0;
 };
 
 }  // namespace tdbmesh

@@ -50,7 +50,7 @@ class Mesh::Impl final : public ZmtpSender::Listener, public ZmtpReceiver::Liste
     Arrivals arrivals;
     // To be told to the listener.
     bool gap_pending = false;
-    bool reset_pending = false;
+    std::optional<Incarnation> reset_pending;  // the life that was over
   };
 
   void on_connected(ZmtpSender& sender) override;
@@ -226,7 +226,7 @@ void Mesh::Impl::on_connected(ZmtpSender& sender) {
 void Mesh::Impl::on_disconnected(ZmtpSender& sender, bool reset) {
   Peer* peer = find(sender);
   if (peer == nullptr || !reset || std::exchange(peer->reset_told, true)) return;
-  peer->reset_pending = true;
+  peer->reset_pending = peer->incarnation;
   tell_later();
 }
 
@@ -303,12 +303,12 @@ void Mesh::Impl::tell_pending() {
   telling_ = false;
   settle_counts();
   std::vector<Pnn> gaps;
-  std::vector<Pnn> resets;
+  std::vector<std::pair<Pnn, Incarnation>> resets;
   for (auto& [pnn, peer] : peers_) {
     if (std::exchange(peer->gap_pending, false)) gaps.push_back(pnn);
-    if (std::exchange(peer->reset_pending, false)) resets.push_back(pnn);
+    if (const auto life = std::exchange(peer->reset_pending, std::nullopt)) resets.emplace_back(pnn, *life);
   }
-  for (const Pnn pnn : resets) listener_.on_reset(pnn);
+  for (const auto& [pnn, life] : resets) listener_.on_reset(pnn, life);
   for (const Pnn pnn : gaps) {
     ++statistics.gaps;
     listener_.on_gap(pnn);

@@ -126,16 +126,18 @@ TYPED_TEST(LinkContract, NothingIsRepeatedWhenAPeerComesBack) {
   EXPECT_EQ(std::set<Bytes>(bodies.begin(), bodies.end()).size(), bodies.size());
 }
 
-TYPED_TEST(LinkContract, APeerThatStopsIsReportedAsReset) {
+TYPED_TEST(LinkContract, APeerThatStopsIsReportedAsResetOfThatLife) {
   auto& network = this->network_;
   network.start(0, 1);
-  network.start(1, 1);
+  network.start(1, 7);
   network.link(0).send(kOne, MessageKind::Control, "hello");
-  ASSERT_TRUE(network.until([&] { return network.heard(1).bodies().size() == 1; }));
+  network.link(1).send(kZero, MessageKind::Control, "in this life");
+  ASSERT_TRUE(network.until([&] { return network.heard(1).bodies().size() == 1 && network.heard(0).bodies().size() == 1; }));
   network.heard(0).events.clear();
   network.stop(1);
   EXPECT_TRUE(network.until([&] { return network.heard(0).count(Heard::Reset) > 0; }));
   EXPECT_EQ(network.heard(0).events.front().from, kOne);
+  EXPECT_EQ(network.heard(0).events.front().incarnation, 7u);
 }
 
 }  // namespace

@@ -184,7 +184,7 @@ void ControlCluster::kill_daemon(Pnn pnn, Duration restart_after) {
       if (!o->process) return;
       in_life(*o, world_.now(), true, [this, o, pnn, life, supervisor] {
         turn(*o, [&](Actions& out) {
-          o->plane->on_link_reset(pnn, o->local(world_), out);
+          o->plane->on_link_reset(pnn, life, o->local(world_), out);
           if (supervisor) o->plane->on_fenced(pnn, life, o->local(world_), out);
         });
       });

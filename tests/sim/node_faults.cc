@@ -184,7 +184,7 @@ void NodeCluster::kill_daemon(SimNode& node, Duration restart_after) {
   for (const auto& other : nodes_) {
     if (other.get() == &node || world_.link(node.pnn(), other->pnn()).cut) continue;
     other->in_turn_soon(milliseconds(1), [o = other.get(), pnn = node.pnn(), life, supervisor] {
-      o->node().on_reset(pnn);
+      o->node().on_reset(pnn, life);
       if (supervisor) o->node().on_fenced(pnn, life);
     });
   }

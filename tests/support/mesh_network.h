@@ -34,7 +34,9 @@ class Recorder : public LinkListener {
     events.push_back({Heard::Message, from, incarnation, kind, Bytes(body)});
   }
   void on_gap(Pnn peer) override { events.push_back({Heard::Gap, peer, 0, {}, {}}); }
-  void on_reset(Pnn peer) override { events.push_back({Heard::Reset, peer, 0, {}, {}}); }
+  void on_reset(Pnn peer, Incarnation incarnation) override {
+    events.push_back({Heard::Reset, peer, incarnation, {}, {}});
+  }
   [[nodiscard]] std::size_t count(Heard::What what) const {
     return static_cast<std::size_t>(std::ranges::count_if(events, [&](const Heard& e) { return e.what == what; }));
   }

@@ -151,8 +151,8 @@ class Daemon::Impl final : public NodeEnvironment, public ClientListener, public
   void on_gap(Pnn peer) override {
     in_turn([&] { node_->on_gap(peer); });
   }
-  void on_reset(Pnn peer) override {
-    in_turn([&] { node_->on_reset(peer); });
+  void on_reset(Pnn peer, Incarnation incarnation) override {
+    in_turn([&] { node_->on_reset(peer, incarnation); });
   }
 
  private:

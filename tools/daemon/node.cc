@@ -237,14 +237,21 @@ void Node::on_heartbeats() { tick_control(); }
 void Node::note_peers(const HeartbeatTable& table) {
   std::map<Pnn, ConnectedPeer> present;
   for (const PeerHeartbeats& peer : table.peers) {
-    if (is_connected(peer.pnn)) present[peer.pnn] = {peer.incarnation, peer.hears_me};
+    if (!is_connected(peer.pnn)) continue;
+    ConnectedPeer& now = present[peer.pnn] = {peer.incarnation, now_, peer.hears_me, false};
+    const auto before = connected_peers_.find(peer.pnn);
+    if (before == connected_peers_.end() || before->second.life != now.life) continue;
+    now.since = before->second.since;
+    now.has_heard = before->second.has_heard || peer.hears_me;
+    // One of the two may just have started.
+    now.deaf = !peer.hears_me && (now.has_heard || now_ - now.since >= config_.control.timing.silence);
   }
   for (const auto& [pnn, before] : connected_peers_) {
     const auto now = present.find(pnn);
     if (now == present.end()) env_.peer_lost(pnn);
     if (now == present.end() || now->second.life != before.life) {
       end_controls(pnn, "node is disconnected");
-    } else if (before.hears_me && !now->second.hears_me) {
+    } else if (!before.deaf && now->second.deaf) {
       end_controls(pnn, "the node does not hear this one");
     }
   }
@@ -317,11 +324,11 @@ void Node::answers_may_be_lost(Pnn peer) {
   ask_again(peer);
 }
 
-void Node::on_reset(Pnn peer) {
+void Node::on_reset(Pnn peer, Incarnation incarnation) {
   // Or a heartbeat that came before it, and was not looked at yet, would seem to be a later sign of life.
   tick_control();
   recovery::Actions actions;
-  control_.on_link_reset(peer, now_, actions);
+  control_.on_link_reset(peer, incarnation, now_, actions);
   run(std::move(actions));
 }
 
@@ -400,7 +407,8 @@ void Node::send_relay(Pnn to, const RelayPayload& payload) {
     return;
   }
   // Who waits for an answer is there, even if this node has just started and heard no heartbeat from it yet.
-  if (!is_connected(to) && !std::holds_alternative<RelayControlReply>(payload)) return;
+  const bool awaited = std::holds_alternative<RelayControlReply>(payload) || std::holds_alternative<RelayMissed>(payload);
+  if (!is_connected(to) && !awaited) return;
   ++statistics_.node_packets_sent;
   env_.link().send(to, MessageKind::Relay, encode_relay(payload));
 }

@@ -47,7 +47,7 @@ class Node final : public LinkListener, private NodeServices {
   // ---- other nodes ----
   void on_message(Pnn from, Incarnation incarnation, MessageKind kind, BytesView body) override;
   void on_gap(Pnn peer) override;
-  void on_reset(Pnn peer) override;
+  void on_reset(Pnn peer, Incarnation incarnation) override;
 
   // ---- results ----
   void on_persisted(std::uint64_t ticket);
@@ -233,8 +233,10 @@ class Node final : public LinkListener, private NodeServices {
 
   std::deque<RelayPayload> to_self_;            // relays to this node, handled in the next turn
   struct ConnectedPeer {
-    Incarnation life = 0;  // in which it was heard last
-    bool hears_me = false;
+    Incarnation life = 0;    // in which it was heard last
+    Instant since{};         // ... and when for the first time
+    bool has_heard = false;  // this node
+    bool deaf = false;       // it does not hear this node any more, or still not
   };
   std::map<Pnn, ConnectedPeer> connected_peers_;
   std::set<Pnn> missed_from_;  // gaps that the senders have not been told of

@@ -190,7 +190,12 @@ void Node::handle_control(ClientId client, const ctdb::Header& header, const ctd
   const bool asks_for_a_process =
       control.opcode == ctdb::ControlOpcode::CheckPidSrvid || control.opcode == ctdb::ControlOpcode::ProcessExists;
   const bool until_left_out = asks_for_a_process && is_member(to);
-  if (!is_connected(to) && !until_left_out) return reply(request.reply, -1, {}, "ctdb_control to disconnected node");
+  if (!until_left_out) {
+    if (!is_connected(to)) return reply(request.reply, -1, {}, "ctdb_control to disconnected node");
+    const auto peer = connected_peers_.find(to);
+    const bool deaf = peer != connected_peers_.end() && peer->second.deaf;
+    if (deaf) return reply(request.reply, -1, {}, "ctdb_control to a node that does not hear this one");
+  }
   if (request.reply.wanted) {
     const Instant deadline = now_ + seconds(tunables_[ctdb::Tunable::ControlTimeout]);
     if (until_left_out) {

@@ -50,12 +50,20 @@ TEST_F(Members, SilenceCountsFromTheLimitOnAndNotBefore) {
 }
 
 TEST_F(Members, ABrokenConnectionIsALossUntilTheNextHeartbeatOfThatLife) {
-  members.note_reset(Pnn{1});
+  members.note_reset(Pnn{1}, peer(1).incarnation);
   EXPECT_FALSE(members.alive(Pnn{1}, at(Duration(0))));
   update();
   EXPECT_FALSE(members.alive(Pnn{1}, at(Duration(0)))) << "nothing new was heard";
   peer(1).heartbeat_seq = 2;
   update();
+  EXPECT_TRUE(members.alive(Pnn{1}, at(Duration(0))));
+}
+
+TEST_F(Members, AConnectionThatAnEarlierLifeBrokeOffSaysNothingOfTheNextOne) {
+  const Incarnation before = peer(1).incarnation;
+  peer(1).incarnation = before + 1;
+  update();
+  members.note_reset(Pnn{1}, before);  // seen late: this node's own loop hung
   EXPECT_TRUE(members.alive(Pnn{1}, at(Duration(0))));
 }
 
