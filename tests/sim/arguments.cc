@@ -29,7 +29,10 @@ void read_file(const std::string& path, const std::string& program, Arguments& a
     if (line.empty() || line[0] == '#' || !(words >> name)) continue;
     SeededRun run;
     if (!(words >> run.nodes >> run.seconds >> run.profile >> run.seed)) {
-      stop(path + ", line " + std::to_string(number) + ": not PROGRAM NODES SECONDS PROFILE SEED");
+      stop(path + ", line " + std::to_string(number) + ": not PROGRAM NODES SECONDS PROFILE SEED [ADDRESSES]");
+    }
+    if (words >> std::ws; !words.eof() && !(words >> run.addresses)) {
+      stop(path + ", line " + std::to_string(number) + ": what follows the seed is not a number of addresses");
     }
     if (name == program) arguments.runs.push_back(run);
   }
@@ -85,11 +88,9 @@ Arguments parse_arguments(int argc, char** argv, const std::string& program, std
   app.add_flag("--reconfigure", arguments.reconfigure, "five machines, of which 2 to 5 are in the nodes file, which changes");
   app.add_flag("--lock", arguments.lock, "two nodes, the cluster lock is the third vote");
   app.add_flag("--witness", arguments.witness, "two servers and a witness");
-  app.add_flag("--strict", arguments.strict,
-               "judge also who is called dead or left out, and how long an answer takes: see README.md");
   app.add_flag("--trace", arguments.trace, "all that happens, on stderr");
   app.add_flag("--no-store-faults", no_store_faults, "stores never fail or fill up");
-  app.add_option("--addresses", arguments.addresses, "public addresses that every node may host")->check(CLI::Range(0, 64));
+  app.add_option("--addresses", arguments.pattern.addresses, "public addresses that every node may host")->check(CLI::Range(0, 64));
   app.add_flag("--list", arguments.list, "the planted bugs and kinds of faults");
   try {
     app.parse(argc, argv);

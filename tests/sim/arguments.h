@@ -1,8 +1,8 @@
 #pragma once
 // The command line that the simulations share, and the file of seeds.
 //
-// One line of seeds.txt is one run: "PROGRAM NODES SECONDS PROFILE SEED", PROGRAM `node` or `control`; a `#` begins
-// a comment, and the lines above a seed say what it found. A program runs the lines that carry its name. A seed
+// One line of seeds.txt is one run: "PROGRAM NODES SECONDS PROFILE SEED [ADDRESSES]", PROGRAM `node` or `control`; a `#`
+// begins a comment, and the lines above a seed say what it found. A program runs the lines that carry its name. A seed
 // replays a run only as long as the simulation draws the same random numbers: after a change of faults or
 // workloads it is one more run; what it found is kept by a test of its own.
 
@@ -19,6 +19,7 @@ struct SeededRun {
   std::size_t nodes = 0;         // 0: as the seed says
   std::int64_t seconds = 0;      // of faults
   std::string profile;           // see profiles(); "any": as the seed says
+  std::size_t addresses = 0;     // public addresses; only nodes have them, not control planes alone
 };
 
 struct Arguments {
@@ -30,9 +31,7 @@ struct Arguments {
   bool witness = false;
   bool reconfigure = false;
   bool trace = false;
-  bool strict = false;           // judge also who is called dead or left out, and how long an answer takes
   bool store_faults = true;
-  std::size_t addresses = 0;     // public addresses
   double for_seconds = 0;        // real time; fresh seeds from pattern.seed on until it is over
   bool list = false;
 };

@@ -60,12 +60,12 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   settings.timing = timing_of(run.profile, run.seed);
   settings.trace = arguments.trace;
   settings.store_faults = arguments.store_faults;
-  settings.addresses = arguments.addresses;
+  settings.addresses = run.addresses;
   // Smaller seeds stay what they were: planted bugs and seeds.txt count on them.
   settings.visitors = run.seed >= 10000 && run.seed % 2 == 1;
   settings.change_nodes = run.seed >= 10000 && run.seed / 2 % 2 == 1 && !settings.lock;
-  settings.asking = (arguments.strict && run.seed >= 10000 && run.seed / 4 % 2 == 1) || arguments.plant == "hide-missed";
-  settings.judge_silence = arguments.strict || arguments.plant == "call-dead-early" || arguments.plant == "impatient-prepare";
+  settings.asking = (run.seed >= 10000 && run.seed / 4 % 2 == 1) || arguments.plant == "hide-missed";
+  settings.judge_silence = arguments.plant.empty() || arguments.plant == "call-dead-early" || arguments.plant == "impatient-prepare";
   settings.only_faults = arguments.only;
   plant(settings.plants, arguments.plant);
   NodeCluster cluster(run.seed, settings);
@@ -95,7 +95,7 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   std::fprintf(stderr, "before that, oldest first:\n%s", cluster.recent().c_str());
   std::fprintf(stderr, "replay: node_sim --seed %llu --nodes %zu --seconds %lld --profile %s --addresses %zu%s --trace\n",
                static_cast<unsigned long long>(run.seed), run.nodes, static_cast<long long>(run.seconds),
-               run.profile.c_str(), arguments.addresses, arguments.lock ? " --lock" : arguments.witness ? " --witness" : "");
+               run.profile.c_str(), run.addresses, arguments.lock ? " --lock" : arguments.witness ? " --witness" : "");
 }
 
 void print(const Totals& totals) {
