@@ -108,6 +108,42 @@ class ToldTooEarly : public Course {
   }
 };
 
+// A record is on its way from giver to asker when the view changes. The asker has promised the next view and not installed it, so
+// that it still takes the record; all others have, and settle who owns it. It takes four: the messages of a link keep their
+// order, so the giver can be neither who asks everybody nor who tells to install.
+class AnsweredWhilePromised : public Course {
+ public:
+  explicit AnsweredWhilePromised(std::uint64_t seed) : Course(seed, settings()) {
+    for (int round = 0; round < 10 && cluster_.violation().empty(); ++round) {
+      SimNode* leader = cluster_.leader();
+      if (leader == nullptr) return;
+      SimNode& asker = node((number(leader->pnn()) + 1) % 4);
+      SimNode& giver = node((number(leader->pnn()) + 2) % 4);
+      delay(giver, asker, milliseconds(80));
+      run(milliseconds(300));
+      const Generation before = asker.installed();
+      leader->in_turn_soon(Duration(0), [leader] { leader->recover(); });
+      if (!run_until([&] { return asker.node().control().accepted_view()->generation > before; })) return;
+      delay(*leader, asker, milliseconds(150));
+      run(milliseconds(400));
+      cluster_.world().heal_all_links();
+      run(milliseconds(300));
+    }
+  }
+
+ private:
+  void delay(SimNode& from, SimNode& to, Duration how_long) {
+    LinkQuality& quality = cluster_.world().link(from.pnn(), to.pnn());
+    quality.delay_least = quality.delay_most = how_long;
+  }
+  static ClusterSettings settings() {
+    ClusterSettings s;
+    s.nodes = 4;
+    s.talk_clients = 0;
+    return s;
+  }
+};
+
 template <class MakeCourse>
 std::string first_violation(MakeCourse make) {
   for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
@@ -119,6 +155,13 @@ std::string first_violation(MakeCourse make) {
 TEST(Aimed, AForgottenVoteMakesTwoLeadersOfOneTerm) {
   EXPECT_THAT(first_violation([](std::uint64_t seed) { return AskedTwice(seed, false); }), IsEmpty());
   EXPECT_THAT(first_violation([](std::uint64_t seed) { return AskedTwice(seed, true); }), HasSubstr("has a second leader"));
+}
+
+TEST(Aimed, AnAnswerBeforeTheViewIsInstalledMakesTwoHolders) {
+  EXPECT_THAT(first_violation([](std::uint64_t seed) { return AnsweredWhilePromised(seed); }), IsEmpty());
+  plant_bug(Plant::AnswerBeforeInstall);
+  EXPECT_THAT(first_violation([](std::uint64_t seed) { return AnsweredWhilePromised(seed); }), HasSubstr("both own"));
+  plant_bug(Plant::None);
 }
 
 TEST(Aimed, ACommitCalledAbsentBeforeAllUseTheViewComesBack) {
