@@ -134,8 +134,7 @@ void Node::carry_out(recovery::Action& action) {
             // What they hold belongs to a life of the cluster that went on without us. A tool that only asks stays:
             // it may be the one that waits for the end of the stop it asked for.
             for (const ClientId client : clients_.database_users()) env_.close_client(client);
-            drops_asked_.push_back(a.ticket);
-            report_dropped_if_empty();
+            drops_asked_.push_back(a.ticket);  // the view that comes with it makes them empty; see end_turn()
           },
           [&](recovery::PrepareView& a) {
             if (recovery_finished_ >= recovery_started_) recovery_started_ = env_.wall_clock();
