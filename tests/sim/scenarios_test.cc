@@ -62,16 +62,19 @@ TEST_P(Scenario, TheLockHoldersDeathTakesNobodyElseDown) {
   end();
 }
 
-// Its connections break at once. That must not be forgotten over a heartbeat that came before and was not looked at yet.
+// Its connections break at once. That must not be forgotten over a heartbeat that came just before, which the leader has not
+// looked at yet.
 TEST_P(Scenario, AKilledNodeIsKnownToBeDeadAtOnce) {
   begin(3);
   for (std::uint32_t round = 0; round < 8; ++round) {
     SimNode* leader = cluster().leader();
     ASSERT_NE(leader, nullptr);
     SimNode& victim = node((number(leader->pnn()) + 1 + round % 2) % 3);
-    run(milliseconds(500 + 13 * round));  // each time at another moment between two heartbeats
+    const auto heard = [&] { return leader->heard().peer(victim.pnn())->heartbeat_seq; };
+    const std::uint64_t before = heard();
+    while (heard() == before) run(Duration(200));
     cluster().kill_daemon(victim, seconds(3));
-    run(milliseconds(100));
+    run(2 * Timing().heartbeat);
     EXPECT_NE(leader->node().control().flags_of(victim.pnn()) & kFlagDisconnected, 0u) << "round " << round;
     run(seconds(5));
     ASSERT_TRUE(until_well()) << cluster().violation();

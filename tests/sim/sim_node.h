@@ -72,6 +72,8 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
 
   // Its public addresses, after the supervisor has done by now what it must.
   [[nodiscard]] AddressView addresses();
+  // What it has heard, whether its event loop has looked at it or not.
+  [[nodiscard]] HeartbeatTable heard() const { return heart_->snapshot(local()); }
   void arrived(Pnn from, const SimNetwork::Message& message);
   void gap(Pnn from);
 
