@@ -285,19 +285,26 @@ TEST_F(MeshOfNodes, ANewIncarnationGetsNothingMeantForTheEarlierOne) {
   EXPECT_EQ(network_.heard(1).count(Heard::Gap), 0u);
 }
 
-TEST_F(MeshOfNodes, ATailLostWithTheConnectionShowsAfterTheReconnect) {
-  // Node 0 reaches node 1 through a relay that can swallow what passes.
-  TcpRelay relay(MeshNetwork::address(20), MeshNetwork::address(0), MeshNetwork::address(1), MeshNetwork::kPort);
-  MeshOptions detour = network_.options(0, 1);
-  detour.peers[1].address = MeshNetwork::address(20);
-  network_.start(0, std::move(detour));
-  network_.start(1, 1);
-  network_.greet(0, 1);
-  relay.swallow();
+// Node 0 reaches node 1 through a relay that can swallow what passes.
+class MeshThroughARelay : public MeshOfNodes {
+ protected:
+  void SetUp() override {
+    MeshOptions detour = network_.options(0, 1);
+    detour.peers[1].address = MeshNetwork::address(20);
+    network_.start(0, std::move(detour));
+    network_.start(1, 1);
+    network_.greet(0, 1);
+  }
+
+  TcpRelay relay_{MeshNetwork::address(20), MeshNetwork::address(0), MeshNetwork::address(1), MeshNetwork::kPort};
+};
+
+TEST_F(MeshThroughARelay, ATailLostWithTheConnectionShowsAfterTheReconnect) {
+  relay_.swallow();
   network_.link(0).send(Pnn{1}, MessageKind::Record, "lost");
-  ASSERT_TRUE(network_.until([&] { return relay.swallowed() > 0; }));
+  ASSERT_TRUE(network_.until([&] { return relay_.swallowed() > 0; }));
   EXPECT_EQ(network_.heard(1).count(Heard::Gap), 0u);
-  relay.cut();
+  relay_.cut();
   ASSERT_TRUE(network_.until([&] { return network_.heard(1).count(Heard::Gap) > 0; }));
   EXPECT_GE(network_.heard(0).count(Heard::Reset), 1u);
   network_.link(0).send(Pnn{1}, MessageKind::Record, "next");
@@ -306,17 +313,11 @@ TEST_F(MeshOfNodes, ATailLostWithTheConnectionShowsAfterTheReconnect) {
   EXPECT_EQ(network_.heard(1).count(Heard::Gap), 1u);
 }
 
-TEST_F(MeshOfNodes, ABreakThatLosesNothingIsNoGap) {
-  TcpRelay relay(MeshNetwork::address(20), MeshNetwork::address(0), MeshNetwork::address(1), MeshNetwork::kPort);
-  MeshOptions detour = network_.options(0, 1);
-  detour.peers[1].address = MeshNetwork::address(20);
-  network_.start(0, std::move(detour));
-  network_.start(1, 1);
-  network_.greet(0, 1);
-  const std::size_t before = relay.accepted();
-  relay.cut();
+TEST_F(MeshThroughARelay, ABreakThatLosesNothingIsNoGap) {
+  const std::size_t before = relay_.accepted();
+  relay_.cut();
   // What is sent before the broken connection is quite gone may be lost with it, which would be a gap and rightly so.
-  ASSERT_TRUE(network_.until([&] { return relay.accepted() > before && network_.heard(0).count(Heard::Reset) > 0; }));
+  ASSERT_TRUE(network_.until([&] { return relay_.accepted() > before && network_.heard(0).count(Heard::Reset) > 0; }));
   network_.greet(0, 1);
   EXPECT_EQ(network_.heard(1).count(Heard::Gap), 0u);
 }

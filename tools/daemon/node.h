@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "db/base/log_throttle.h"
 #include "tools/daemon/node_parts.h"
 #include "transport/ctdb_wire.h"
 
@@ -191,6 +192,7 @@ class Node final : public LinkListener, private NodeServices {
 
   std::map<CallId, OpenCall> calls_;
   std::uint64_t last_call_ = 0;
+  LogThrottle undecodable_;  // by process: packets that are none
   CommitReplies commit_replies_;
   std::uint64_t last_commit_ = 0;
 

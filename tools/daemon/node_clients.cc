@@ -14,8 +14,11 @@ void Node::on_client_packet(ClientId client, BytesView bytes) {
   ++statistics_.client_packets_recv;
   Result<ctdb::Packet> packet = ctdb::decode_packet(bytes);
   if (!packet) {
-    env_.log(LogLevel::Warning, fmt::format("a packet of process {} is dropped: {}",
-                                            clients_.pid_of(client).value_or(0), packet.error().context));
+    const std::int32_t pid = clients_.pid_of(client).value_or(0);
+    const auto swallowed = undecodable_.pass(std::to_string(pid), now_);
+    if (!swallowed) return;
+    env_.log(LogLevel::Warning, fmt::format("a packet of process {} is dropped: {}{}", pid, packet.error().context,
+                                            *swallowed > 0 ? fmt::format(" ({} more since the last report)", *swallowed) : ""));
     return;
   }
   std::visit(Match{
