@@ -25,6 +25,10 @@ class Link {
   // Queues `body` for `to`. Order per receiver is kept. Never blocks; when the bounded queue of a peer is
   // full the message is dropped and both ends get a gap. Sending to oneself is a caller's bug.
   virtual void send(Pnn to, MessageKind kind, Bytes body) = 0;
+  // The peer runs in this incarnation: its heartbeat says so, or a view. If that is news, what is still queued for the
+  // earlier one is discarded, and nobody is told; what is sent from now on is meant for this one. So call it before
+  // anything is sent to the new incarnation.
+  virtual void note_incarnation(Pnn peer, Incarnation incarnation) = 0;
 };
 
 // What arrives. Called from the event loop's thread.

@@ -72,11 +72,9 @@ class Mesh final : public Link {
   Mesh& operator=(const Mesh&) = delete;
 
   void send(Pnn to, MessageKind kind, Bytes body) override;
+  // The mesh calls it itself for what arrives on it.
+  void note_incarnation(Pnn peer, Incarnation incarnation) override;
 
-  // The peer runs in this incarnation, as its heartbeat says. If that is news, what is still queued for the
-  // earlier one is discarded. Call it before anything is sent to the new incarnation; the mesh calls it
-  // itself for what arrives on it.
-  void note_incarnation(Pnn peer, Incarnation incarnation);
   // Discards what is queued for the peer and begins a new connection: for a peer that was taken out of the
   // view. If it is alive after all, it sees a gap.
   void reset_peer(Pnn peer);

@@ -288,11 +288,13 @@ void SimNode::heartbeat_bytes(Pnn from, Bytes bytes) {
   });
 }
 
+void SimNode::note_incarnation(Pnn peer, Incarnation incarnation) { cluster_.network().note_life(pnn_, peer, incarnation); }
+
 std::optional<HeartbeatTable> SimNode::heartbeats() {
   const Instant now = local();
   if (now - heart_ticked_ > cluster_.settings().timing.silence / 2) return std::nullopt;
   HeartbeatTable table = heart_->snapshot(now);
-  for (const PeerHeartbeats& peer : table.peers) cluster_.network().note_life(pnn_, peer.pnn, peer.incarnation);
+  for (const PeerHeartbeats& peer : table.peers) note_incarnation(peer.pnn, peer.incarnation);
   return table;
 }
 

@@ -121,6 +121,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   void exit() override { exiting_ = true; }
   // Link
   void send(Pnn to, MessageKind kind, Bytes body) override;
+  void note_incarnation(Pnn peer, Incarnation incarnation) override;
   // CommitWorker
   void submit(std::uint64_t ticket, DurableChange change) override;
 

@@ -196,6 +196,11 @@ void Node::carry_out(recovery::Action& action) {
 }
 
 void Node::install(const View& view) {
+  // A member that has just started may not have been heard here yet. What is sent to it in this view must not pass for
+  // something that was queued for its earlier life.
+  for (const Member& member : view.members) {
+    if (member.pnn != self()) env_.link().note_incarnation(member.pnn, member.incarnation);
+  }
   // What the members have attached travels ahead of the first record message of this view.
   attachments_.view_installed();
   detaches_.view_installed();
