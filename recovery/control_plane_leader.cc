@@ -369,6 +369,9 @@ void ControlPlane::Impl::run_preparing(const Wanted& w) {
   {
     auto& p = std::get<Preparing>(phase_);
     if (const std::string why = broken_proposal(p.view, w); !why.empty()) return propose(w, why);
+    // After a hang of this node's own the answers are still to be read: nobody is left out over it.
+    if (p.looked_at < now_ - timing_.silence / 2) p.since = std::max(p.since, now_ - timing_.prepare_limit + timing_.silence / 4);
+    p.looked_at = now_;
     bool silent = false;
     if (now_ - p.since >= (planted(Plant::ImpatientPrepare) ? timing_.prepare_limit / 100 : timing_.prepare_limit)) {
       for (const Member& m : p.view.members) {

@@ -35,6 +35,7 @@ struct Gathering {
 struct Preparing {
   View view;
   Instant since{};
+  Instant looked_at = kNever;
   Instant repeat_at{};
   Reports reports;
   std::string waiting;  // for status: what keeps P2 from ending
