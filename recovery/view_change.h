@@ -35,7 +35,7 @@ struct Gathering {
 struct Preparing {
   View view;
   Instant since{};
-  Instant looked_at = kNever;
+  Instant looked_at = kNever;  // last; long ago: this node itself hung
   Instant repeat_at{};
   Reports reports;
   std::string waiting;  // for status: what keeps P2 from ending

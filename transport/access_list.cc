@@ -33,11 +33,7 @@ std::optional<Pnn> AccessList::find(const std::string& address) const {
 std::optional<std::string> RejectionFilter::line(const Rejection& rejection, Instant now) {
   const std::string who = fmt::format("{} {}", rejection.outgoing ? "connection to" : "refused a connection from",
                                       rejection.address);
-  const auto swallowed = throttle_.pass(who, now);
-  if (!swallowed) return std::nullopt;
-  std::string text = fmt::format("{}: {}", who, rejection.reason);
-  if (*swallowed > 0) text += fmt::format(" ({} more since the last report)", *swallowed);
-  return text;
+  return throttle_.line(who, fmt::format("{}: {}", who, rejection.reason), now);
 }
 
 }  // namespace tdbmesh

@@ -23,4 +23,11 @@ std::optional<std::uint64_t> LogThrottle::pass(const std::string& key, Instant n
   return std::exchange(seen, Seen{now, 0}).swallowed;
 }
 
+std::optional<std::string> LogThrottle::line(const std::string& key, std::string text, Instant now) {
+  const auto swallowed = pass(key, now);
+  if (!swallowed) return std::nullopt;
+  if (*swallowed > 0) text += " (" + std::to_string(*swallowed) + " more since the last report)";
+  return text;
+}
+
 }  // namespace tdbmesh

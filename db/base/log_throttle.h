@@ -17,6 +17,8 @@ class LogThrottle {
   explicit LogThrottle(Duration interval = std::chrono::minutes(1)) : interval_(interval) {}
   // nullopt: keep quiet. Otherwise log, and so many of this key were kept quiet before.
   std::optional<std::uint64_t> pass(const std::string& key, Instant now);
+  // The line to log, which says how many were kept quiet before it, or nullopt.
+  std::optional<std::string> line(const std::string& key, std::string text, Instant now);
 
  private:
   struct Seen {

@@ -15,10 +15,9 @@ void Node::on_client_packet(ClientId client, BytesView bytes) {
   Result<ctdb::Packet> packet = ctdb::decode_packet(bytes);
   if (!packet) {
     const std::int32_t pid = clients_.pid_of(client).value_or(0);
-    const auto swallowed = undecodable_.pass(std::to_string(pid), now_);
-    if (!swallowed) return;
-    env_.log(LogLevel::Warning, fmt::format("a packet of process {} is dropped: {}{}", pid, packet.error().context,
-                                            *swallowed > 0 ? fmt::format(" ({} more since the last report)", *swallowed) : ""));
+    const auto line = undecodable_.line(
+        std::to_string(pid), fmt::format("a packet of process {} is dropped: {}", pid, packet.error().context), now_);
+    if (line) env_.log(LogLevel::Warning, *line);
     return;
   }
   std::visit(Match{
