@@ -39,8 +39,10 @@ void ClusterLock::want(const LockRecord& record, Instant now, LockActions& out) 
 
 void ClusterLock::release(Instant now, LockActions& out) {
   wanted_ = false;
+  refused_since_ = kNever;
   if (idle()) return;
   give_up("not wanted", now, out);
+  if (!helper_.foreign) phase_ = LockIdle{now + kLockFirstRetry};
 }
 
 void ClusterLock::give_up(std::string why, Instant now, LockActions& out) {
@@ -52,7 +54,12 @@ void ClusterLock::give_up(std::string why, Instant now, LockActions& out) {
 
 void ClusterLock::refused(Instant now, LockActions& out) {
   give_up("another node holds it", now, out);
-  if (!helper_.foreign || ++refusals_ < kForeignRefusals) return;
+  if (!helper_.foreign) {
+    refused_since_ = std::min(refused_since_, now);
+    phase_ = LockIdle{now + std::clamp<Duration>((now - refused_since_) / 8, kLockFirstRetry, kLockRetry)};
+    return;
+  }
+  if (++refusals_ < kForeignRefusals) return;
   refusals_ = 0;
   phase_ = LockIdle{now + kForeignRest};
   status_.text = "another node holds it, or an earlier attempt has left something behind";
@@ -78,6 +85,7 @@ void ClusterLock::on_helper(char status, Instant now, LockActions& out) {
   switch (status) {
     case '0':
       refusals_ = 0;
+      refused_since_ = kNever;
       acquired_ = now;
       if (helper_.has_register) {
         phase_ = LockReading{now};

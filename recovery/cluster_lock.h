@@ -29,6 +29,9 @@ namespace tdbmesh::recovery {
 inline constexpr Duration kLockLease = seconds(2);
 inline constexpr Duration kLockProbe = milliseconds(500);
 inline constexpr Duration kLockRetry = seconds(1);
+// Who is refused while the other node lets go, or is given up by the file system, has it soon after: the wait for the next
+// attempt is an eighth of the time since the first refusal, within these bounds.
+inline constexpr Duration kLockFirstRetry = milliseconds(20);
 // A refused attempt of a foreign helper may leave something behind that refuses the next ones: Debian's
 // ctdb_etcd_lock queues in etcd and leaves its entry there for 9 s. Tried each second, it would stand behind
 // our own leftovers for ever. So after a few refusals in a row such a helper rests for longer than that.
@@ -37,6 +40,8 @@ inline constexpr Duration kForeignRest = seconds(10);
 // A helper that has not said whether it holds the lock, or a register that does not answer, for so long: the lock
 // is given up and tried again. Generous, because a helper may be a script that asks others over the network.
 inline constexpr Duration kLockPatience = seconds(15);
+// A node that leaves in order lets go of the lock and stays, as a voter, until the other one serves by it; at most so long.
+inline constexpr Duration kLockHandOver = seconds(2);
 
 // What the lock remembers for its holder, beside the claim.
 struct LockRecord {
@@ -126,6 +131,7 @@ class ClusterLock {
   std::variant<LockIdle, LockStarting, LockReading, LockWriting, LockHeld> phase_;
   bool wanted_ = false;
   int refusals_ = 0;  // in a row
+  Instant refused_since_ = kNever;
   LockRecord record_;
   std::uint64_t claim_ = 0;
   Instant acquired_{};

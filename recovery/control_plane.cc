@@ -95,6 +95,8 @@ void ControlPlane::Impl::sync() {
   said.version = config_.version;
   said.uptime = said_.uptime;
   said.addresses = addresses_;
+  const bool rests = rests_on_lock();
+  said.rests_on_lock = rests;
   if (!said_once_ || said != said_ || now_ - started_ - said_.uptime >= seconds(5)) {
     said.uptime = now_ - started_;
     said_once_ = true;
@@ -104,9 +106,7 @@ void ControlPlane::Impl::sync() {
   VoterRule rule;
   rule.voters = cluster().voters;
   rule.needed = votes_needed(cluster());
-  // The lock stands in for the other node only while this one is alone in its view.
-  if (cluster().quorum == QuorumMode::LockVote && lock_vote() && lock_.written.in_use && lock_record_.in_use &&
-      installed_view_ && installed_view_->members.size() == 1 && lock_votes_for(*installed_view_)) {
+  if (rests) {
     rule.lock_vote_until = lock_.lease_until;
     lock_gate_until_ = std::max(lock_gate_until_, lock_.lease_until);
   }
@@ -408,7 +408,7 @@ void ControlPlane::begin_shutdown(Instant now, Actions& out) {
   impl_->event(now, out, [&] {
     if (impl_->leaving_) return;
     impl_->leaving_ = true;
-    impl_->leave_by_ = now + impl_->timing_.fence();
+    impl_->leaves_since_ = now;
     impl_->refresh_gate_permission();
   });
 }
@@ -443,7 +443,7 @@ Instant ControlPlane::Impl::next_wake() const {
   by(membership_.next_loss(now_));
   by(election_.next_wake(context()));
   if (pending_ && !pending_->sent) by(now_ + beat / 4);
-  if (leaving_) by(leave_by_);
+  if (leaving_) by(leave_by());
   if (const Pnn now_leads = leader(); now_leads != kNoPnn && now_leads != self_) by(follows_since_ + 3 * beat + Duration(1));
   if (!election_.leading()) return wake;
   by(followed_until());

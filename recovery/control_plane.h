@@ -173,7 +173,8 @@ class ControlPlane {
   // (if it is the leader, it hands over and is left out by the next one). May be this node itself.
   void report_member(Pnn pnn, std::string reason, Instant now, Actions& out);
   void request_recovery(Instant now, Actions& out);  // operator: a new view although nothing changed
-  void begin_shutdown(Instant now, Actions& out);    // ShutdownReady follows, at the latest after timing.fence()
+  void begin_shutdown(Instant now, Actions& out);    // ShutdownReady follows, at the latest after timing.fence(),
+                                                     // or kLockHandOver if the other node needs the lock for it
 
   // The nodes file was read anew (`reloadnodes`). The leader takes the configuration there step by step, as soon as
   // all reachable nodes of the file have the same one. Nothing happens, and the reason is returned, if it must not

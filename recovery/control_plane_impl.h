@@ -61,6 +61,8 @@ class ControlPlane::Impl {
   void send_join();
   [[nodiscard]] bool caught_up();
   void run_shutdown();
+  [[nodiscard]] bool is_rested_on() const;
+  [[nodiscard]] Instant leave_by() const;
   void bump(std::string reason, Pnn failed);
   void run_bump();
   void run_lock();
@@ -117,6 +119,11 @@ class ControlPlane::Impl {
   }
   [[nodiscard]] bool lock_votes_for(const View& view) const {
     return lock_vote() && lock_.written.accepted && lock_.written.accepted->generation == view.generation;
+  }
+  // The lock stands in for the other node only while this one is alone in its view.
+  [[nodiscard]] bool rests_on_lock() const {
+    return lock_vote() && lock_.written.in_use && lock_record_.in_use && installed_view_ &&
+           installed_view_->members.size() == 1 && lock_votes_for(*installed_view_);
   }
   [[nodiscard]] const View* accepted() const { return state_.accepted ? &*state_.accepted : nullptr; }
   [[nodiscard]] Generation accepted_generation() const {
@@ -201,7 +208,7 @@ class ControlPlane::Impl {
   std::uint32_t capabilities_ = 0;
   std::vector<std::string> addresses_;
   bool leaving_ = false;
-  Instant leave_by_{};
+  Instant leaves_since_{};
   Instant retired_at_ = Instant::min();
   bool shutdown_said_ = false;
   LockStatus lock_;

@@ -95,13 +95,14 @@ void ControlPlane::Impl::watch_lock() {
   }
   if (lock_waits_since_ == kNever) lock_waits_since_ = now_;
   if (now_ - lock_waits_since_ < kSilentWait) return;
-  std::string why = lock_trouble();
-  if (why == lock_told_) return;
-  lock_told_ = std::move(why);
+  std::string told = lock_trouble() + (quorum_reachable()
+                                           ? "; both nodes serve without it, but this one could not go on alone"
+                                           : "; it is free when the file system gives a dead node up, and until then "
+                                             "nothing is served here");
+  if (told == lock_told_) return;
+  lock_told_ = std::move(told);
   log(LogLine::Level::Warning,
-      fmt::format("waiting for {} for {} now: {}; it is free when the file system gives a dead node up, and until then "
-                  "nothing is served here",
-                  lock_name(), seconds_text(now_ - lock_waits_since_), lock_told_));
+      fmt::format("waiting for {} for {} now: {}", lock_name(), seconds_text(now_ - lock_waits_since_), lock_told_));
 }
 
 std::string ControlPlane::Impl::lock_state(Instant now) const {

@@ -332,12 +332,25 @@ void ControlPlane::Impl::run_bump() {
   send(current, Bump{bump_from_, bump_why_, bump_failed_});
 }
 
+// Of two nodes with a lock, the one that stays lives by the support of the one that goes until it has the lock.
+bool ControlPlane::Impl::is_rested_on() const {
+  if (cluster().quorum != QuorumMode::LockVote) return false;
+  const auto& nodes = cluster().nodes;
+  return std::any_of(nodes.begin(), nodes.end(), [this](Pnn node) {
+    return node != self_ && eligible(node) && !membership_.peer(node)->said.rests_on_lock;
+  });
+}
+
+Instant ControlPlane::Impl::leave_by() const {
+  return leaves_since_ + (is_rested_on() ? kLockHandOver : timing_.fence());
+}
+
 // In order: no gate, no addresses, somebody else leads, and a view without this node; then nobody waits for it.
 void ControlPlane::Impl::run_shutdown() {
   if (!leaving_ || shutdown_said_) return;
   if (election_.leading()) transfer("this node shuts down");
-  const bool out_of_it = running_.is_none() && (!pending_ || pending_->sent);
-  if (out_of_it || now_ >= leave_by_) {
+  const bool out_of_it = running_.is_none() && (!pending_ || pending_->sent) && !is_rested_on();
+  if (out_of_it || now_ >= leave_by()) {
     shutdown_said_ = true;
     out_->push_back(ShutdownReady{});
     return;

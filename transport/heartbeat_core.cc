@@ -42,7 +42,7 @@ Bytes encode(const Heartbeat& m) {
   const Announcement& a = m.said;
   out.array(18).u64(a.term).generation(a.installed).generation(a.accepted).generation(a.persisted_installed);
   out.flag(a.leading).flag(a.fresh).pnn(a.leader).u64(a.flags).u64(a.capabilities).u64(a.config_epoch);
-  out.u64(a.file_digest).u64(a.version).u64(micros(a.uptime)).u64(0);  // reserved
+  out.u64(a.file_digest).u64(a.version).u64(micros(a.uptime)).u64(a.rests_on_lock ? 1 : 0);
   out.array(a.addresses.size());
   for (const std::string& text : a.addresses) out.bytes(text);
   // 1 + 6 + 10 numbers and the list of addresses.
@@ -99,7 +99,7 @@ Result<HeartbeatPacket> decode_heartbeat_packet(BytesView bytes) {
     a.file_digest = in.u64();
     a.version = in.u32();
     a.uptime = read_micros(in);
-    (void)in.u64();
+    a.rests_on_lock = in.u64() != 0;
     const std::size_t addresses = in.array(kMaxAddressesHeld);
     for (std::size_t i = 0; i < addresses && in.ok(); ++i) {
       const BytesView text = in.bytes();

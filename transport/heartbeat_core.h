@@ -50,6 +50,7 @@ struct Announcement {
   std::uint64_t file_digest = 0;   // of the nodes file
   std::uint32_t version = 0;       // protocol version of the node
   Duration uptime{0};              // of the daemon when it was announced
+  bool rests_on_lock = false;      // the cluster lock stands in for the other node: nobody's support is needed
   std::vector<std::string> addresses;  // public addresses held
   friend bool operator==(const Announcement&, const Announcement&) = default;
 };

@@ -62,6 +62,23 @@ TEST_P(Scenario, TheLockHoldersDeathTakesNobodyElseDown) {
   end();
 }
 
+// The one that stays needs the other's support until it has the lock, and the service frees that late.
+TEST_P(Scenario, OfTwoTheOneThatStaysServesOnWhileTheLockHolderLeavesInOrder) {
+  settings.lock = true;
+  begin(2);
+  for (int round = 0; round < 4; ++round) {
+    ASSERT_TRUE(cluster().run_for(seconds(5), [&] { return cluster().lock().holder().has_value(); }));
+    SimNode& old = cluster().node(cluster().lock().holder()->first);
+    SimNode& other = node(1 - number(old.pnn()));
+    ASSERT_TRUE(old.node().control().leading() && other.gate_is_open());
+    cluster().lock().stick(2 * settings.timing.lease);
+    old.in_turn_soon(Duration(0), [&old] { old.node().shut_down(); });
+    EXPECT_FALSE(cluster().run_for(seconds(2), [&] { return !other.gate_is_open(); })) << "round " << round;
+    ASSERT_TRUE(until_well()) << cluster().violation();
+  }
+  end();
+}
+
 // Its connections break at once. That must not be forgotten over a heartbeat that came just before, which the leader has not
 // looked at yet.
 TEST_P(Scenario, AKilledNodeIsKnownToBeDeadAtOnce) {

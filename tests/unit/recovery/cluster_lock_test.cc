@@ -134,15 +134,28 @@ TEST_F(ClusterLockVote, AForeignHelperWhoseRefusedAttemptsQueueGetsItAfterTheOth
   EXPECT_EQ(attempts, kForeignRefusals + 1);
 }
 
-TEST_F(ClusterLockVote, OurOwnHelperIsTriedEachSecondHoweverOftenItIsRefused) {
+TEST_F(ClusterLockVote, OurOwnHelperIsTriedSoonAfterItsFirstRefusalsAndEachSecondInTheEnd) {
   lock.want(record(5), at(0), out);
-  for (int second = 1; second < 20; ++second) {
-    out.clear();
-    lock.on_helper('1', at(1000 * second), out);
-    EXPECT_EQ(lock.next_wake(), at(1000 * second) + kLockRetry);
-    lock.on_tick(lock.next_wake(), out);
+  Duration wait{0};
+  int attempts = 0;
+  for (Instant now = at(0); now < at(60'000); ++attempts) {
     ASSERT_TRUE(std::holds_alternative<StartHelper>(out.back()));
+    out.clear();
+    lock.on_helper('1', now, out);
+    wait = lock.next_wake() - now;
+    EXPECT_LE(wait, std::max<Duration>(kLockFirstRetry, (now - at(0)) / 8));
+    now = lock.next_wake();
+    lock.on_tick(now, out);
   }
+  EXPECT_EQ(wait, kLockRetry);
+  EXPECT_LT(attempts, 100);
+  lock.on_helper('1', at(69'000), out);
+  // Another time is another wait.
+  lock.release(at(70'000), out);
+  lock.want(record(6), at(80'000), out);
+  ASSERT_TRUE(std::holds_alternative<StartHelper>(out.back()));
+  lock.on_helper('1', at(80'001), out);
+  EXPECT_EQ(lock.next_wake(), at(80'001) + kLockFirstRetry);
 }
 
 TEST(ClusterLockSlot, DamagedOrEmptyReadsAsNothing) {
