@@ -52,7 +52,8 @@ class NodeHealth {
   void on_check(const std::string& check, bool ok, const std::string& reason, Actions& out);
   void shut_down(Actions& out);
   void tick(Instant now, Actions& out);
-  [[nodiscard]] Instant next_wake() const { return wake_; }
+  // While nothing is served nothing runs, however long it is due.
+  [[nodiscard]] Instant next_wake() const { return serving_ ? wake_ : kNever; }
 
   [[nodiscard]] bool healthy() const { return healthy_; }
   [[nodiscard]] Stage stage() const { return stage_; }

@@ -11,6 +11,7 @@ namespace tdbmesh::sim {
 
 namespace {
 constexpr int kHeartbeatChannel = 1;
+constexpr unsigned kMostSpins = 5000;
 }
 
 SimNode::SimNode(NodeCluster& cluster, Pnn pnn, MachineClock clock)
@@ -213,6 +214,11 @@ void SimNode::schedule_loop() {
     if (loop_due_ != due) return;  // an earlier one was scheduled since, and has scheduled the next
     loop_due_ = kNever;
     turn(nullptr);
+    if (node_ == nullptr || node_->next_wake() > local()) {
+      spins_ = 0;
+    } else if (++spins_ == kMostSpins) {
+      cluster_.fail(fmt::format("the event loop of node {} turns without a pause and does nothing", number(pnn_)));
+    }
   });
 }
 

@@ -157,6 +157,7 @@ class SimNode final : private NodeEnvironment, private Link, private CommitWorke
   Incarnation incarnation_ = 0;
   std::uint64_t life_ = 0;
   std::uint64_t turns_ = 0;
+  unsigned spins_ = 0;  // turns in a row after which the next one was due at once
   bool exiting_ = false;
   Instant loop_due_ = kNever;  // true time
   Instant heart_ticked_{};     // local

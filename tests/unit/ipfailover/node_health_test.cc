@@ -40,6 +40,21 @@ class Health : public testing::Test {
   HealthSettings settings{seconds(15), 3};
 };
 
+// The event loop would turn without a pause: while a node is cut off, stopped or banned, monitoring stays due.
+TEST_F(Health, WhatIsDueWhileNothingIsServedWakesNobody) {
+  NodeHealth health(true, {});
+  start(health);
+  (void)result(health, EventKind::Monitor, kGood);
+  EXPECT_EQ(health.next_wake(), now + settings.interval);
+  NodeHealth::Actions out;
+  health.serving(false, now, out);
+  now += 2 * settings.interval;
+  EXPECT_THAT(tick(health).run, IsEmpty());
+  EXPECT_EQ(health.next_wake(), kNever);
+  health.serving(true, now, out);
+  EXPECT_THAT(out.run, ElementsAre(EventKind::Monitor)) << "at once";
+}
+
 TEST_F(Health, ANodeWithScriptsIsUnhealthyUntilStartupAndMonitorSucceeded) {
   NodeHealth health(true, {});
   NodeHealth::Actions out;
