@@ -236,8 +236,12 @@ ControlPlane::Impl::Wanted ControlPlane::Impl::wanted() {
     chosen[node] = p;
   }
   std::set<Pnn> candidates;
-  for (const auto& [pnn, p] : chosen) candidates.insert(pnn);
-  for (const Pnn pnn : membership_.not_in_clique(candidates, now_)) {
+  std::set<Pnn> in_the_view;
+  for (const auto& [pnn, p] : chosen) {
+    candidates.insert(pnn);
+    if (continues(accepted(), p)) in_the_view.insert(pnn);
+  }
+  for (const Pnn pnn : membership_.not_in_clique(candidates, in_the_view, now_)) {
     w.left_out[pnn] = "no link to another member";
     chosen.erase(pnn);
   }

@@ -85,24 +85,24 @@ Instant Membership::next_loss(Instant now) const {
   return next;
 }
 
-void Membership::note_links(const std::set<Pnn>& wanted, Instant now) {
-  const auto hears = [&](Pnn who, Pnn whom) {
-    const PeerHeartbeats* peer = table_.peer(who);
-    return peer != nullptr && std::find(peer->hears.begin(), peer->hears.end(), whom) != peer->hears.end();
+// Of all that are heard, wanted or not: who was left out for a link must not come back before it has it.
+void Membership::note_links(Instant now) {
+  const auto hears = [](const PeerHeartbeats& who, Pnn whom) {
+    return std::find(who.hears.begin(), who.hears.end(), whom) != who.hears.end();
   };
   std::map<Pair, Instant> now_broken;
-  for (const Pnn a : wanted) {
-    for (const Pnn b : wanted) {
-      if (!(a < b) || a == self_ || b == self_) continue;
-      if (hears(a, b) && hears(b, a)) continue;
-      const auto before = broken_since_.find({a, b});
-      now_broken[{a, b}] = before == broken_since_.end() ? now : before->second;
+  for (const PeerHeartbeats& a : table_.peers) {
+    for (const PeerHeartbeats& b : table_.peers) {
+      if (!(a.pnn < b.pnn) || !alive(a.pnn, now) || !alive(b.pnn, now)) continue;
+      if (hears(a, b.pnn) && hears(b, a.pnn)) continue;
+      const auto before = broken_since_.find({a.pnn, b.pnn});
+      now_broken[{a.pnn, b.pnn}] = before == broken_since_.end() ? now : before->second;
     }
   }
   broken_since_ = std::move(now_broken);
 }
 
-std::set<Pnn> Membership::clique(std::set<Pnn> nodes, Instant now) const {
+std::set<Pnn> Membership::clique(std::set<Pnn> nodes, const std::set<Pnn>& in_the_view, Instant now) const {
   for (;;) {
     std::map<Pnn, int> missing;
     for (const auto& [pair, since] : broken_since_) {
@@ -111,11 +111,12 @@ std::set<Pnn> Membership::clique(std::set<Pnn> nodes, Instant now) const {
       ++missing[pair.second];
     }
     Pnn worst = kNoPnn;
-    int most = 0;
+    std::pair<int, bool> most{0, false};
     for (const auto& [pnn, count] : missing) {  // ascending: the highest pnn wins a tie
       if (pnn == self_) continue;
-      if (count >= most) {
-        most = count;
+      const std::pair misses{count, !in_the_view.contains(pnn)};
+      if (misses >= most) {
+        most = misses;
         worst = pnn;
       }
     }
@@ -124,9 +125,9 @@ std::set<Pnn> Membership::clique(std::set<Pnn> nodes, Instant now) const {
   }
 }
 
-std::set<Pnn> Membership::not_in_clique(const std::set<Pnn>& wanted, Instant now) {
-  note_links(wanted, now);
-  const std::set<Pnn> kept = clique(wanted, now);
+std::set<Pnn> Membership::not_in_clique(const std::set<Pnn>& wanted, const std::set<Pnn>& in_the_view, Instant now) {
+  note_links(now);
+  const std::set<Pnn> kept = clique(wanted, in_the_view, now);
   std::set<Pnn> gone;
   std::set_difference(wanted.begin(), wanted.end(), kept.begin(), kept.end(), std::inserter(gone, gone.end()));
   return gone;

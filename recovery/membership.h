@@ -43,13 +43,14 @@ class Membership {
   [[nodiscard]] Instant next_loss(Instant now) const;
 
   // Which of `wanted` (this node included) are to go so that the rest hear each other pairwise. Only links
-  // broken for link_patience count. Most missing links go first, then the highest pnn, never this node.
-  [[nodiscard]] std::set<Pnn> not_in_clique(const std::set<Pnn>& wanted, Instant now);
+  // broken for link_patience count. Most missing links go first, then who is not in the view, then the highest pnn,
+  // never this node.
+  [[nodiscard]] std::set<Pnn> not_in_clique(const std::set<Pnn>& wanted, const std::set<Pnn>& in_the_view, Instant now);
 
  private:
   using Pair = std::pair<Pnn, Pnn>;
-  void note_links(const std::set<Pnn>& wanted, Instant now);
-  [[nodiscard]] std::set<Pnn> clique(std::set<Pnn> nodes, Instant now) const;
+  void note_links(Instant now);
+  [[nodiscard]] std::set<Pnn> clique(std::set<Pnn> nodes, const std::set<Pnn>& in_the_view, Instant now) const;
 
   struct Reset {
     Incarnation incarnation = 0;

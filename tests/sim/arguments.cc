@@ -88,6 +88,7 @@ Arguments parse_arguments(int argc, char** argv, const std::string& program, std
   app.add_flag("--reconfigure", arguments.reconfigure, "five machines, of which 2 to 5 are in the nodes file, which changes");
   app.add_flag("--lock", arguments.lock, "two nodes, the cluster lock is the third vote");
   app.add_flag("--witness", arguments.witness, "two servers and a witness");
+  app.add_flag("--lasting-cut", arguments.lasting_cut, "one direction of a link stays cut when the faults end (three nodes and more)");
   app.add_flag("--trace", arguments.trace, "all that happens, on stderr");
   app.add_flag("--no-store-faults", no_store_faults, "stores never fail or fill up");
   app.add_option("--addresses", arguments.pattern.addresses, "public addresses that every node may host")->check(CLI::Range(0, 64));

@@ -30,6 +30,7 @@ struct Arguments {
   bool lock = false;
   bool witness = false;
   bool reconfigure = false;
+  bool lasting_cut = false;
   bool trace = false;
   bool store_faults = true;
   double for_seconds = 0;        // real time; fresh seeds from pattern.seed on until it is over

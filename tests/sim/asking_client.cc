@@ -9,7 +9,9 @@ namespace tdbmesh::sim {
 
 void AskingClient::start_round() {
   in_round_ = true;
-  for (std::uint32_t i = 0; i < cluster_.settings().nodes; ++i) waiting_for_.insert(Pnn{i});
+  for (std::uint32_t i = 0; i < cluster_.settings().nodes; ++i) {
+    if (cluster_.to_be_served(Pnn{i})) waiting_for_.insert(Pnn{i});
+  }
 }
 
 Duration AskingClient::longest_wait() const {

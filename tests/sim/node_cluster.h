@@ -11,7 +11,8 @@
 //  I6  no gate is open outside the newest view
 //  ... and nobody is called dead, or left out of a view, who is heard in time and has done nothing
 //  I7  a public address answers from one machine at most (address_checks.h)
-//  I8  once faults stop: one leader, all members, gates open, each client gets at each record, copies equal
+//  I8  once faults stop: one leader, all members, gates open, each client gets at each record, copies equal. Where one direction
+//      of a link stays cut for good: all but one node, always the same, and no view change any more
 
 #include <cstdint>
 #include <deque>
@@ -47,6 +48,7 @@ struct ClusterSettings {
   bool judge_silence = true;       // who is called dead or left out must have given a reason
   bool change_nodes = false;       // a node is taken out of the nodes file and put back, under load
   bool visitors = false;           // a database that clients attach and an operator detaches
+  bool lasting_cut = false;        // when the faults stop, one direction of one link stays cut; three nodes and more
   std::size_t addresses = 0;       // public addresses, every node may host each
   bool store_faults = true;
   bool trace = false;
@@ -92,6 +94,11 @@ class NodeCluster {
   void partition(std::uint64_t side, bool cut);  // bit n of `side`: where node n is
   void set_quality(SimNode& node, std::uint32_t loss_percent, Duration delay_most);
   void set_stopped(SimNode& node, bool stopped);
+  // From node `from` to node `to` nothing arrives any more, until all links are healed.
+  void cut_for_good(SimNode& from, SimNode& to);
+  void heal_all_links();
+  // False for the one that pays for a lasting cut: all others are well without it.
+  [[nodiscard]] bool to_be_served(Pnn pnn) const;
   // Its line of the nodes file is commented out (its daemon ends for good), or comes back; all others reload.
   void set_listed(SimNode& node, bool listed);
 
@@ -168,6 +175,8 @@ class NodeCluster {
   void check_copy(SimNode& node, const char* when);
   void check_absent(SimNode& node);
   void check_copies_equal();
+  void check_settled();
+  [[nodiscard]] std::vector<SimNode*> served();
   [[nodiscard]] std::string why_not_well();
   [[nodiscard]] std::string why_round_not_done();
 
@@ -228,6 +237,7 @@ class NodeCluster {
   std::uint64_t weights_ = 0;
   std::optional<Pnn> unlisted_;     // not in the nodes file
   std::uint64_t file_number_ = 0;   // how often that was changed
+  std::optional<std::pair<Pnn, Pnn>> lasting_cut_;  // from, to
   std::optional<Pnn> disk_lost_;  // until that node is a member again
   bool stores_changed_ = false;
   std::map<std::uint64_t, std::pair<Pnn, Incarnation>> leaders_;  // by term

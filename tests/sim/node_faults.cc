@@ -235,6 +235,17 @@ void NodeCluster::set_quality(SimNode& node, std::uint32_t loss_percent, Duratio
   }
 }
 
+void NodeCluster::cut_for_good(SimNode& from, SimNode& to) {
+  lasting_cut_.emplace(from.pnn(), to.pnn());
+  LinkQuality& link = world_.link(from.pnn(), to.pnn());
+  link.cut = link.for_good = true;
+}
+
+void NodeCluster::heal_all_links() {
+  lasting_cut_.reset();
+  world_.heal_all_links();
+}
+
 void NodeCluster::cut_to_another(SimNode& node, bool both) {
   SimNode& other = *nodes_[world_.random().below(nodes_.size())];
   if (&other == &node) return;
@@ -361,7 +372,12 @@ void NodeCluster::heal() {
   // A pause runs out: what waits for its end keeps its order.
   Instant awake = world_.now();
   for (const auto& node : nodes_) awake = std::max({awake, node->paused_until, node->stalled_until, node->frozen_until});
-  world_.heal_all_links();
+  heal_all_links();
+  if (settings_.lasting_cut) {
+    const std::uint64_t from = world_.random().below(nodes_.size());
+    const std::uint64_t to = (from + 1 + world_.random().below(nodes_.size() - 1)) % nodes_.size();
+    cut_for_good(*nodes_[from], *nodes_[to]);
+  }
   lock_.heal();
   if (unlisted_) set_listed(node(*unlisted_), true);
   for (const auto& node : nodes_) {

@@ -57,12 +57,13 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
   // Every other cluster of two has the lock, when the seed decides.
   settings.lock = arguments.lock || (run.nodes == 0 && settings.nodes == 2 && run.seed / 16 % 2 == 0);
   settings.witness = arguments.witness;
+  settings.lasting_cut = arguments.lasting_cut && settings.nodes > 2;
   settings.timing = timing_of(run.profile, run.seed);
   settings.trace = arguments.trace;
   settings.store_faults = arguments.store_faults;
   settings.addresses = run.addresses;
   // Smaller seeds stay what they were: planted bugs and seeds.txt count on them.
-  settings.visitors = run.seed >= 10000 && run.seed % 2 == 1;
+  settings.visitors = run.seed >= 10000 && run.seed % 2 == 1 && !settings.lasting_cut;  // detaching takes all nodes
   settings.change_nodes = run.seed >= 10000 && run.seed / 2 % 2 == 1 && !settings.lock;
   settings.asking = (run.seed >= 10000 && run.seed / 4 % 2 == 1) || arguments.plant == "hide-missed";
   settings.judge_silence = arguments.plant.empty() || arguments.plant == "call-dead-early" || arguments.plant == "impatient-prepare";
@@ -93,9 +94,10 @@ void run(const SeededRun& run, const Arguments& arguments, Totals& totals) {
                settings.nodes, static_cast<long long>(run.seconds), run.profile.c_str(), cluster.violation().c_str());
   if (arguments.trace) return;
   std::fprintf(stderr, "before that, oldest first:\n%s", cluster.recent().c_str());
-  std::fprintf(stderr, "replay: node_sim --seed %llu --nodes %zu --seconds %lld --profile %s --addresses %zu%s --trace\n",
+  std::fprintf(stderr, "replay: node_sim --seed %llu --nodes %zu --seconds %lld --profile %s --addresses %zu%s%s --trace\n",
                static_cast<unsigned long long>(run.seed), run.nodes, static_cast<long long>(run.seconds),
-               run.profile.c_str(), run.addresses, arguments.lock ? " --lock" : arguments.witness ? " --witness" : "");
+               run.profile.c_str(), run.addresses, arguments.lock ? " --lock" : arguments.witness ? " --witness" : "",
+               arguments.lasting_cut ? " --lasting-cut" : "");
 }
 
 void print(const Totals& totals) {

@@ -312,6 +312,84 @@ TEST_P(Scenario, AControlLostOnALinkThatComesBackIsRefusedSoon) {
   end();
 }
 
+// A member starts anew so fast that another one still takes its earlier life for alive, and knows the new one by the view alone.
+// The link must know before anything is sent in that view: or it would pass for something meant for the earlier life when the
+// new one is heard, and be dropped without a gap.
+TEST_P(Scenario, TheLinkKnowsTheLivesOfAViewsMembers) {
+  begin(3);
+  int known_by_the_view_alone = 0;
+  for (int round = 0; round < 4; ++round) {
+    SimNode* leader = cluster().leader();
+    ASSERT_NE(leader, nullptr);
+    SimNode& member = node((number(leader->pnn()) + 1) % 3);
+    SimNode& other = node((number(leader->pnn()) + 2) % 3);
+    const Incarnation before = member.incarnation();
+    LinkQuality& to_other = cluster().world().link(member.pnn(), other.pnn());
+    to_other.cut = true;  // the other one does not see the connection end
+    cluster().kill_daemon(member, Duration(1));
+    to_other.cut = false;
+    to_other.delay_least = to_other.delay_most = milliseconds(480);
+    ASSERT_TRUE(cluster().run_for(seconds(2), [&] {
+      const View* view = other.node().control().installed_view();
+      return view != nullptr && view->contains(member.pnn()) && view->member(member.pnn())->incarnation > before;
+    })) << cluster().violation();
+    if (other.heard().peer(member.pnn())->incarnation == before) ++known_by_the_view_alone;
+    EXPECT_EQ(cluster().network().known_life(other.pnn(), member.pnn()), member.incarnation());
+    run(milliseconds(900));
+    cluster().world().heal_all_links();
+    ASSERT_TRUE(until_well()) << cluster().violation();
+  }
+  EXPECT_GT(known_by_the_view_alone, 0) << "heard too soon for this test to be about anything";
+  end();
+}
+
+TEST_P(Scenario, ALeaderThatHungAfterItAskedLeavesOutNobodyForThat) {
+  begin(3);
+  SimNode* leader = cluster().leader();
+  ASSERT_NE(leader, nullptr);
+  const std::uint64_t views = cluster().counts().views;
+  leader->in_turn_soon(Duration(0), [leader] { leader->recover(); });
+  const auto asked = [&] { return leader->node().control().accepted_view()->generation > leader->installed(); };
+  for (int i = 0; i < 5000 && !asked(); ++i) run(Duration(100));
+  ASSERT_TRUE(asked());
+  const Generation proposed = leader->node().control().accepted_view()->generation;
+  leader->stalled_until = cluster().world().now() + settings.timing.prepare_limit + milliseconds(300);
+  run(settings.timing.prepare_limit + seconds(1));
+  for (std::uint32_t i = 0; i < 3; ++i) EXPECT_EQ(node(i).installed(), proposed);
+  EXPECT_EQ(cluster().counts().views, views + 1);
+  end();
+}
+
+// The others go on without one of the two, and it stays out: it is not let in again and again.
+TEST_P(Scenario, ALinkThatIsCutOneWayForGoodCostsOneNode) {
+  settings.record_clients = 1;
+  settings.talk_clients = 0;
+  begin(3);
+  SimNode* leader = cluster().leader();
+  ASSERT_NE(leader, nullptr);
+  SimNode& a = node((number(leader->pnn()) + 1) % 3);
+  SimNode& b = node((number(leader->pnn()) + 2) % 3);
+  const bool leaders_own = GetParam() % 2 == 0;
+  for (const auto& [from, to] : {std::pair(&a, leaders_own ? leader : &b), std::pair(leaders_own ? leader : &b, &a)}) {
+    const std::uint64_t leaders = cluster().counts().leaders;
+    cluster().cut_for_good(*from, *to);
+    run(seconds(3));
+    const NodeCluster::Counts settled = cluster().counts();
+    EXPECT_EQ(settled.leaders, leaders);
+    run(seconds(8));
+    EXPECT_EQ(cluster().counts().views, settled.views) << "cut from node " << number(from->pnn()) << " to " << number(to->pnn());
+    EXPECT_EQ(cluster().counts().leaders, leaders);
+    EXPECT_GT(cluster().counts().commits, settled.commits + 20);
+    EXPECT_GT(cluster().counts().operations, settled.operations + 200);
+    EXPECT_EQ(leader->node().control().installed_view()->members.size(), 2u);
+    EXPECT_FALSE(from->gate_is_open() && to->gate_is_open());
+    EXPECT_TRUE(leader->gate_is_open());
+    cluster().heal_all_links();
+    ASSERT_TRUE(until_well()) << cluster().violation();
+  }
+  end();
+}
+
 INSTANTIATE_TEST_SUITE_P(Seeds, Scenario, testing::Values(1, 2, 3));
 
 }  // namespace

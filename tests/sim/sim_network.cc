@@ -1,6 +1,7 @@
 #include "tests/sim/sim_network.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tdbmesh::sim {
 
@@ -133,10 +134,12 @@ void SimNetwork::retry(Pnn from, Pnn to) {
 
 // Heartbeats carry the counts, so a lost tail shows after a second at the latest, if they arrive.
 void SimNetwork::watch_counts(Pnn from, Pnn to) {
+  if (world_.link(from, to).for_good && std::exchange(direction(from, to).watched, true)) return;
   const Incarnation life = processes_[from].life;
   const std::uint64_t session = direction(from, to).session;
   world_.after(seconds(1), [this, from, to, life, session] {
     Direction& d = direction(from, to);
+    d.watched = false;
     if (!processes_[from].up || processes_[from].life != life || d.session != session) return;
     if (!reachable(from, to) || !d.held.empty() || !d.in_flight.empty()) return watch_counts(from, to);
     const bool same = d.from_life == life && d.got_session == session;

@@ -45,6 +45,7 @@ class SimNetwork {
   [[nodiscard]] Instant troubled(Pnn a, Pnn b);
   // The sender has heard of this life of the peer.
   void note_life(Pnn from, Pnn to, Incarnation life);
+  [[nodiscard]] Incarnation known_life(Pnn from, Pnn to) { return direction(from, to).to_life; }
 
   // Planted bugs.
   bool swallow_gaps = false;
@@ -60,6 +61,7 @@ class SimNetwork {
     bool hold_while_cut = true;
     bool was_cut = false;
     bool retry_scheduled = false;
+    bool watched = false;            // its link is cut for good
     Instant broken_until{};
     Instant newest_arrival{};
     Instant troubled = Instant::min();

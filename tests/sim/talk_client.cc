@@ -23,7 +23,8 @@ TalkClient::TalkClient(NodeCluster& cluster, SimNode& node) : SimClient(cluster,
 void TalkClient::start_round() {
   in_round_ = true;
   for (std::uint32_t i = 0; i < cluster_.settings().nodes; ++i) {
-    if (!cluster_.settings().is_witness(Pnn{i})) waiting_for_.insert(Pnn{i});  // nobody talks there
+    if (cluster_.settings().is_witness(Pnn{i})) continue;  // nobody talks there
+    if (cluster_.to_be_served(Pnn{i})) waiting_for_.insert(Pnn{i});
   }
 }
 

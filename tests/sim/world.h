@@ -32,6 +32,7 @@ class MachineClock {
 
 struct LinkQuality {
   bool cut = false;
+  bool for_good = false;  // ... as long as the run lasts, so that nobody needs to look again and again whether it is healed
   std::uint32_t loss_percent = 0;
   Duration delay_least{100};
   Duration delay_most{400};

@@ -38,9 +38,16 @@ class Members : public testing::Test {
     std::erase(peer(b).hears, Pnn{a});
     update();
   }
+  // Everybody was heard just before.
+  std::set<Pnn> not_in_clique(Duration when) {
+    for (PeerHeartbeats& peer : table.peers) peer.last_heard = peer.silent_since = at(when);
+    update();
+    return members.not_in_clique(wanted, in_the_view, at(when));
+  }
   HeartbeatTable table;
   Membership members{Pnn{0}, kTiming};
-  const std::set<Pnn> all{Pnn{0}, Pnn{1}, Pnn{2}, Pnn{3}};
+  std::set<Pnn> wanted{Pnn{0}, Pnn{1}, Pnn{2}, Pnn{3}};
+  std::set<Pnn> in_the_view = wanted;
 };
 
 TEST_F(Members, SilenceCountsFromTheLimitOnAndNotBefore) {
@@ -85,16 +92,40 @@ TEST_F(Members, WhoDoesNotHearThisNodeIsAliveAndNotReachable) {
 
 TEST_F(Members, ALinkIsMissedOnlyAfterAWhile) {
   cut(1, 2);
-  EXPECT_THAT(members.not_in_clique(all, at(Duration(0))), IsEmpty());
-  EXPECT_THAT(members.not_in_clique(all, at(kTiming.link_patience - Duration(1))), IsEmpty());
-  EXPECT_THAT(members.not_in_clique(all, at(kTiming.link_patience)), ElementsAre(Pnn{2})) << "of two alike the higher one";
+  EXPECT_THAT(not_in_clique(Duration(0)), IsEmpty());
+  EXPECT_THAT(not_in_clique(kTiming.link_patience - Duration(1)), IsEmpty());
+  EXPECT_THAT(not_in_clique(kTiming.link_patience), ElementsAre(Pnn{2})) << "of two alike the higher one";
 }
 
 TEST_F(Members, WhoMissesMostGoesFirst) {
   cut(1, 2);
   cut(1, 3);
-  EXPECT_THAT(members.not_in_clique(all, at(Duration(0))), IsEmpty());
-  EXPECT_THAT(members.not_in_clique(all, at(kTiming.link_patience)), ElementsAre(Pnn{1}));
+  EXPECT_THAT(not_in_clique(Duration(0)), IsEmpty());
+  EXPECT_THAT(not_in_clique(kTiming.link_patience), ElementsAre(Pnn{1}));
+}
+
+TEST_F(Members, WhoComesPushesNobodyOutOverALink) {
+  cut(1, 3);
+  in_the_view.erase(Pnn{1});
+  EXPECT_THAT(not_in_clique(Duration(0)), IsEmpty());
+  EXPECT_THAT(not_in_clique(kTiming.link_patience), ElementsAre(Pnn{1}));
+}
+
+// Or it would be let in, left out after a while, and let in again, for ever.
+TEST_F(Members, WhoWasLeftOutForALinkStaysOutUntilItHasIt) {
+  cut(1, 3);
+  EXPECT_THAT(not_in_clique(Duration(0)), IsEmpty());
+  EXPECT_THAT(not_in_clique(kTiming.link_patience), ElementsAre(Pnn{3}));
+  // It comes in as new; until it is ready to, it is nobody that the leader wants.
+  in_the_view.erase(Pnn{3});
+  wanted.erase(Pnn{3});
+  EXPECT_THAT(not_in_clique(2 * kTiming.link_patience), IsEmpty());
+  wanted.insert(Pnn{3});
+  EXPECT_THAT(not_in_clique(2 * kTiming.link_patience), ElementsAre(Pnn{3}));
+  peer(1).hears.push_back(Pnn{3});
+  EXPECT_THAT(not_in_clique(3 * kTiming.link_patience), ElementsAre(Pnn{3})) << "in one direction";
+  peer(3).hears.push_back(Pnn{1});
+  EXPECT_THAT(not_in_clique(3 * kTiming.link_patience), IsEmpty());
 }
 
 TEST(Flapping, WhoWasRemovedTooOftenWaitsLongerEachTimeAndIsForgivenSlowly) {
