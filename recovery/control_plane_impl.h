@@ -227,6 +227,7 @@ class ControlPlane::Impl {
   std::string change_why_;              // reason of the change under way
   std::map<Pnn, Incarnation> ready_;    // joined: volatile databases are empty, configuration is ours
   std::map<Pnn, Incarnation> broken_;   // said NeedsJoin
+  std::map<Pnn, Instant> prepared_;     // who answered a PREPARE of this lead followed it after that was sent: when, the newest
   std::map<Pnn, std::pair<Incarnation, Generation>> installed_by_;  // newest INSTALLED per life
   struct Excluded {
     Instant until{};

@@ -29,6 +29,7 @@ void ControlPlane::Impl::become_leader() {
   phase_ = Steady{};
   ready_.clear();
   broken_.clear();
+  prepared_.clear();
   excluded_.clear();  // of an earlier lead of this node; others have led since, and know better
   step_.reset();
   config_waits_.clear();
@@ -55,7 +56,10 @@ Instant ControlPlane::Impl::followed_until() const {
     if (voter == self_) {
       votes.push_back(now_);
     } else if (const PeerHeartbeats* peer = membership_.peer(voter); peer != nullptr) {
-      if (peer->last_followed != Instant::min()) votes.push_back(peer->last_followed);
+      // A new leader's first answered heartbeat is up to a beat away; PREPARED says the same sooner.
+      Instant followed = peer->last_followed;
+      if (const auto answer = prepared_.find(voter); answer != prepared_.end()) followed = std::max(followed, answer->second);
+      if (followed != Instant::min()) votes.push_back(followed);
     }
   }
   if (lock_vote()) votes.push_back(now_);
@@ -327,8 +331,7 @@ void ControlPlane::Impl::propose(const Wanted& w, const std::string& why) {
   }
   Preparing p;
   p.view = propose_view(Generation{state_.term, ++serial_}, self_, next_config(known), w.members, accepted(), incomplete_, known);
-  p.since = now_;
-  p.repeat_at = now_;
+  p.proposed = p.since = p.repeat_at = now_;
   std::string members;
   for (const Member& m : p.view.members) members += fmt::format(" {}", number(m.pnn));
   log(LogLine::Level::Info, fmt::format("view {}:{} ({})", to_string(p.view.generation), members, why));
@@ -540,6 +543,7 @@ void ControlPlane::Impl::on_prepared(Pnn from, const Prepared& m) {
   auto* p = std::get_if<Preparing>(&phase_);
   if (!election_.leading() || p == nullptr || m.generation != p->view.generation) return;
   p->reports[from] = Report{m, now_};
+  prepared_[from] = p->proposed;
 }
 
 void ControlPlane::Impl::on_refused(Pnn from, const PrepareRefused& m) {

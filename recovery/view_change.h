@@ -34,7 +34,8 @@ struct Gathering {
 };
 struct Preparing {
   View view;
-  Instant since{};
+  Instant proposed{};
+  Instant since{};             // waited for answers; later than `proposed` if this node itself hung
   Instant looked_at = kNever;  // last; long ago: this node itself hung
   Instant repeat_at{};
   Reports reports;
