@@ -97,9 +97,9 @@ void ClusterLock::on_helper(char status, Instant now, LockActions& out) {
     case '1':
       return refused(now, out);
     case '2':
-      return give_up("the helper timed out", now, out);
+      return give_up(helper_.foreign ? "the helper timed out" : "the file system that it lies on does not answer", now, out);
     default:
-      return give_up("the helper failed", now, out);
+      return give_up(helper_.foreign ? "the helper failed" : "the file system that it lies on gives an error", now, out);
   }
 }
 

@@ -202,7 +202,9 @@ std::string LockCheck::on_sign(const std::optional<LockSign>& sign, Instant now)
   }
   std::string said;
   if (foreign) {
-    if (phase_ == Phase::Waiting && !found_.other) said = fmt::format("{} holds it", name(*sign));
+    // What was named with the refusal may have been left behind by an earlier run.
+    const bool news = !found_.other || !found_.other->same_holder(*sign);
+    if (phase_ == Phase::Waiting && news) said = fmt::format("{} holds it", name(*sign));
     const bool moved =
         !found_.other || !found_.other->same_holder(*sign) || found_.other->beats != sign->beats;
     if (moved) last_sign_ = time_of(*sign, now);

@@ -25,9 +25,15 @@ def options_of(words):
     which = parser.add_mutually_exclusive_group()
     which.add_argument('--silent', dest='faults', action='store_const', const=('silent',), help='only the pulled plug')
     which.add_argument('--orderly', dest='faults', action='store_const', const=('orderly',), help='only the orderly shutdown')
+    which.add_argument('--cut', dest='faults', action='store_const', const=('cut',), help='only a cable: that of the server which '
+                       'holds the address, to the others')
     parser.set_defaults(faults=('silent', 'orderly'))
+    parser.add_argument('--rounds', type=int, default=1, metavar='N', help='each fault N times (1)')
     parser.add_argument('--default-volume', action='store_true', help='leave the lock volume as Gluster ships it')
-    parser.add_argument('--witness', action='store_true', help='a third machine that only votes: with two servers the lock is '
+    third = parser.add_mutually_exclusive_group()
+    third.add_argument('--arbiter', dest='third', action='store_const', const='arbiter', help='a third machine that carries the '
+                       'arbiter bricks of the volumes, beside two servers')
+    third.add_argument('--witness', dest='third', action='store_const', const='witness', help='a third machine that only votes: with two servers the lock is '
                         'then not waited for')
     parser.add_argument('--vfs-glusterfs', action='store_true', help='Samba uses libgfapi in place of the mount')
     parser.add_argument('--with', dest='services', default='', metavar='SERVICE,...',
@@ -37,8 +43,10 @@ def options_of(words):
     parser.add_argument('--only-peer', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--parse-only', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args(words)
-    if options.witness and options.nodes != 2:
-        parser.error('--witness: three servers have a majority without one')
+    if options.rounds < 1:
+        parser.error('--rounds: at least one')
+    if options.third and options.nodes != 2:
+        parser.error('--%s: three servers have a majority without one' % options.third)
     try:
         options.wanted = services.asked_for(options.services)
     except ValueError as error:
@@ -67,7 +75,7 @@ def why_not_here(options):
 
 def wait_for_enter(machines):
     print('\nThe machines stay up. A shell on each of them, from another terminal:')
-    for machine in machines.members + [machines.workstation]:
+    for machine in machines.members + [m for m in (machines.arbiter, machines.workstation) if m]:
         print('%-12s %s' % (machine.name, ' '.join(machine.enter(['bash']))))
     print('Enter ends it and removes everything.', flush=True)
     sys.stdin.readline()
@@ -85,7 +93,8 @@ def main():
     runs, good = [], []
     try:
         for flavour in flavours:
-            with TextbookLab(options.nodes, flavour, options.witness and not flavour.is_peer) as machines:
+            third = None if options.third == 'witness' and flavour.is_peer else options.third
+            with TextbookLab(options.nodes, flavour, third) as machines:
                 runs.append(Exercise(machines, options))
                 good.append(runs[-1].run())
                 if options.keep:

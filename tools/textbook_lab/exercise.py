@@ -34,14 +34,16 @@ class Exercise(Transcript):
             self.lock_volume()
             self.account()
             for kind in self.options.faults:
-                Fault(self, kind).run()
+                for number in range(self.options.rounds):
+                    Fault(self, kind, number).run()
             if not self.flavour.is_peer:
                 self.undo()
         except lab.LabError as error:
             print(error, flush=True)
             self.check('the exercise went on to its end', False, str(error).splitlines()[0])
+        third = {'witness': ' and a witness', 'arbiter': ' and an arbiter', None: ''}[self.lab.third]
         return self.show_grade('%s, %d servers%s%s' % (
-            self.flavour.name, len(self.servers), ' and a witness' if self.lab.witness else '',
+            self.flavour.name, len(self.servers), third,
             ', lock volume as Gluster ships it' if self.options.default_volume else ''))
 
     # -- the steps --
@@ -53,20 +55,25 @@ class Exercise(Transcript):
                 server.name, server.address, '', number))
         if self.lab.witness:
             print('%-12s eth0 %s   private: a third vote, nothing else' % (self.lab.witness.name, self.lab.witness.address))
+        if self.lab.arbiter:
+            print('%-12s eth0 %s   private: names and sizes of the files, for GlusterFS\' own quorum' % (
+                self.lab.arbiter.name, self.lab.arbiter.address))
         print('%-12s pub0 %s\n' % ('workstation', WORKSTATION))
         self.remark('clients know %s alone, the floating address: it is on whichever server is alive' % FLOATING)
-        if 'silent' in self.options.faults:
+        if self.options.faults != ('orderly',):
             self.remark('two servers have no majority without each other: when one dies, the other waits for the cluster lock, which '
                         'is free when the lock volume gives the dead server up' if self.lock_decides else
                         'when one of these %d dies the others are a majority: nobody waits for a lock' % len(self.lab.members))
 
     def storage(self):
         self.title('One pool of storage servers')
-        self.on_all('systemctl enable --now glusterd')
         first = self.servers[0]
-        for other in self.servers[1:]:
+        pool = self.servers + ([self.lab.arbiter] if self.lab.arbiter else [])
+        for machine in pool:
+            self.type(machine, 'systemctl enable --now glusterd')
+        for other in pool[1:]:
             self.type(first, 'gluster --mode=script peer probe %s' % other.name)
-        wait_for(lambda: first.run('gluster pool list').stdout.count('Connected') == len(self.servers), 'the pool', 60)
+        wait_for(lambda: first.run('gluster pool list').stdout.count('Connected') == len(pool), 'the pool', 60)
         self.type(first, 'gluster pool list')
         self.title('The data: a replicated volume, mounted everywhere')
         self.create_volume('data')
@@ -151,7 +158,10 @@ class Exercise(Transcript):
 
     def create_volume(self, name):
         bricks = ' '.join('%s:/bricks/%s' % (server.name, name) for server in self.servers)
-        self.type(self.servers[0], 'gluster --mode=script volume create %s replica %d %s force' % (name, len(self.servers), bricks))
+        copies = 'replica %d' % len(self.servers)
+        if self.lab.arbiter:
+            copies, bricks = copies + ' arbiter 1', '%s %s:/bricks/%s' % (bricks, self.lab.arbiter.name, name)
+        self.type(self.servers[0], 'gluster --mode=script volume create %s %s %s force' % (name, copies, bricks))
 
     def is_mounted(self, server, where):
         return where in server.run('mount -t fuse.glusterfs').stdout

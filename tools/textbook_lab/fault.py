@@ -2,6 +2,7 @@
 
     silent    its plug is pulled: nothing is said, and nothing of it runs any more
     orderly   its services are stopped, then it is switched off
+    cut       its cable to the other servers is pulled; it runs on, and clients reach it
 """
 import re
 import subprocess
@@ -61,7 +62,8 @@ class LockCheck:
         self.exercise.typed(server, command + ' &')
         with open(self.exercise.lab.work + '/%s.lock-check' % server.name, 'w') as out:
             process = server.popen('exec ' + command, stdout=out, stderr=out)
-        wait_for(lambda: until in self.said(server) or process.poll() is not None, 'lock check on ' + server.name, 30)
+        wait_for(lambda: until in self.said(server) or process.poll() is not None,
+                 lambda: 'lock check on %s: %s' % (server.name, self.said(server)), 30)
         self.exercise.answer(self.said(server))
         return process
 
@@ -82,12 +84,13 @@ class LockCheck:
 
 
 class Fault:
-    def __init__(self, exercise, kind):
-        self.exercise, self.kind = exercise, kind
+    def __init__(self, exercise, kind, number):
+        self.exercise, self.kind, self.number = exercise, kind, number
+        self.folder = kind + (str(number + 1) if number else '')     # where its files are
         self.lab, self.flavour, self.station = exercise.lab, exercise.flavour, exercise.station
         self.silently = kind == 'silent'
         # the survivor waits for the lock, and says so
-        self.lock_is_awaited = self.silently and exercise.lock_decides and not self.flavour.is_peer
+        self.lock_is_awaited = kind != 'orderly' and exercise.lock_decides and not self.flavour.is_peer
 
     def check(self, text, good, why=''):
         self.exercise.check('%s: %s' % (self.kind, text), good, why)
@@ -97,18 +100,22 @@ class Fault:
 
     def run(self):
         exercise = self.exercise
-        exercise.title('The exercise: %s' % ('the plug of the server that holds the address is pulled' if self.silently else
-                                             'the server that holds the address is shut down in order'))
+        exercise.title('The exercise%s: the server that holds the address %s' % (
+            ' again (%d)' % (self.number + 1) if self.number else '', {
+                'silent': 'loses its power', 'orderly': 'is shut down in order', 'cut': 'loses its cable to the others'}[self.kind]))
         self.before()
         watch = Watch(self.lab, self.victim, self.watcher, victim_is_dead=self.silently)
         watch.start()
+        self.station.begin_to_watch()
         try:
             self.strike()
             self.await_move(watch)
             self.after(watch)
         finally:
             watch.end()
+            unanswered = self.station.end_to_watch()
         for name, seconds in (('cluster in use again, says the log', watch.in_use_after), ('address moved', watch.moved_after),
+                              ('longest time without an answer from the address', unanswered),
                               ('first file served again', self.served_after)):
             if seconds is not None:
                 self.phase(name, seconds)
@@ -116,16 +123,18 @@ class Fault:
         if self.lock_check:
             self.lock_check.end()
         exercise.story(self.watcher)
-        self.switch_on_again()
+        if self.kind == 'cut':
+            exercise.type(self.victim, 'timeout 10 %s' % self.flavour.story[0], check=False, bound=20)
+        self.bring_back()
         self.judge()
 
     def before(self):
         exercise = self.exercise
-        made = self.station.smb('mkdir %s' % self.kind)
-        _, good = self.station.write_files(self.kind, 0, HALF - 1)
+        made = self.station.smb('mkdir %s' % self.folder)
+        _, good = self.station.write_files(self.folder, 0, HALF - 1)
         self.check('file00 to file%02d are written through the address' % (HALF - 1), good, made.stdout)
         for service in exercise.services:
-            service.exercise_before(exercise, self.kind)
+            service.exercise_before(exercise, self.kind, self.folder)
         self.victim = exercise.servers[self.lab.holders()[0]]
         self.others = [server for server in exercise.servers if server is not self.victim]
         self.watcher = self.others[0]
@@ -137,6 +146,9 @@ class Fault:
         if self.silently:
             self.exercise.remark('the power of %s is cut' % self.victim.name)
             self.lab.silence(self.victim)
+        elif self.kind == 'cut':
+            self.exercise.remark('the cable between %s and the private network is pulled' % self.victim.name)
+            self.lab.cable(self.victim, plugged=False)
         else:
             units = ' '.join([self.flavour.service, 'smbd', 'nmbd'] + [service.unit for service in self.exercise.services])
             self.exercise.type(self.victim, 'systemctl stop %s; umount %s /data; systemctl stop glusterd' % (units, LOCK_MOUNT),
@@ -161,30 +173,34 @@ class Fault:
 
     def after(self, watch):
         begun_after = time.monotonic() - watch.began
-        until_first, good = self.station.write_files(self.kind, HALF, FILES - 1)
+        until_first, good = self.station.write_files(self.folder, HALF, FILES - 1)
         self.served_after = None if until_first is None else begun_after + until_first
         self.check('file%02d to file%02d are written through the address' % (HALF, FILES - 1), good)
         for service in self.exercise.services:
-            service.exercise_after(self.exercise, self.kind)
+            service.exercise_after(self.exercise, self.kind, self.folder)
 
-    def switch_on_again(self):
+    def bring_back(self):
         if self.silently:
             self.lab.remove(self.victim)
-        self.exercise.remark('%s is switched on again' % self.victim.name)
+        again = 'is plugged in' if self.kind == 'cut' else 'is switched on'
+        self.exercise.remark('%s %s again' % (self.victim.name, again))
         began = time.monotonic()
-        boot = self.lab.power_on(self.victim)
-        if boot.returncode or boot.stderr:
-            self.exercise.answer(boot.stdout + boot.stderr)
+        if self.kind == 'cut':
+            self.lab.cable(self.victim, plugged=True)
+        else:
+            boot = self.lab.power_on(self.victim)
+            if boot.returncode or boot.stderr:
+                self.exercise.answer(boot.stdout + boot.stderr)
         self.exercise.wait_ok(self.exercise.servers, 240)
-        self.phase('back and all OK, from power on', time.monotonic() - began)
+        self.phase('back and all OK, from then on', time.monotonic() - began)
         wait_for(self.exercise.is_served, lambda: 'the address to be served\n' + self.lab.describe(), 120)
         self.check('the server came back, all servers are OK', self.lab.all_ok())
         self.exercise.story(self.victim)
 
     def judge(self):
-        wrong = self.station.read_files(self.kind)
+        wrong = self.station.read_files(self.folder)
         self.check('all %d files are there and right through the address' % FILES, not wrong, 'wrong: %s' % wrong[:5])
-        sums = [server.run('cd /data/%s && cat $(seq -f file%%02.0f 0 %d) | md5sum' % (self.kind, FILES - 1), check=False).stdout
+        sums = [server.run('cd /data/%s && cat $(seq -f file%%02.0f 0 %d) | md5sum' % (self.folder, FILES - 1), check=False).stdout
                 for server in self.exercise.servers]
         self.check('every server has the same %d files' % FILES, sums[0] and len(set(sums)) == 1, sums)
         logs = {server.number: server.log()[self.log_ends[server.number]:] for server in self.others}
@@ -195,6 +211,8 @@ class Fault:
                                "/var/log/glusterfs/bricks/bricks-lock.log | cut -c1-150 | tail -n 12", check=False)
         self.exercise.typed(self.watcher, 'tail -n 30 %s' % self.flavour.log,
                             '\n'.join(logs[self.watcher.number].splitlines()[-30:]))
+        if self.kind == 'orderly' and not self.flavour.is_peer:
+            self.check('whoever stayed served on without a break', not any('has lapsed' in text for text in logs.values()))
         waited = 'waiting for the cluster lock ' + self.flavour.lock in logs[self.watcher.number]
         if self.lock_is_awaited:
             self.check('the log says that the lock was waited for, and which', waited)

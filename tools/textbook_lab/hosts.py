@@ -3,6 +3,7 @@
     server1, server2 ...   eth0 10.98.0.<k>  private network: the cluster and GlusterFS
                            pub0 10.99.0.<k>  public network: where clients are, and the floating address
     witness, if wanted     eth0 10.98.0.<k>  nothing else: tdbmesh alone runs there
+    arbiter, if wanted     eth0 10.98.0.<k>  nothing else: GlusterFS alone runs there
     workstation            pub0 10.99.0.200
 
 A machine's root is a tmpfs with the machine's own /usr, over which an installation of tdbmesh is laid; its /etc is the
@@ -37,10 +38,11 @@ def install_tdbmesh(folder):
 
 
 class TextbookLab(Lab):
-    def __init__(self, count, flavour, witness=False):
+    def __init__(self, count, flavour, third=None):
+        """`third`: 'witness', 'arbiter' or None."""
         super().__init__(count, flavour)
-        self.with_witness = witness
-        self.witness = self.workstation = None
+        self.third = third
+        self.witness = self.arbiter = self.workstation = None
 
     @property
     def members(self):
@@ -61,8 +63,8 @@ class TextbookLab(Lab):
             self.in_switch('ip', 'link', 'set', bridge, 'up')
         for number in range(self.count):
             self.nodes.append(self._machine(number, 'server%d' % (number + 1)))
-        if self.with_witness:
-            self.witness = self._machine(self.count, 'witness')
+        if self.third:
+            setattr(self, self.third, self._machine(self.count, self.third))
         self.workstation = self._machine(99, 'workstation')
 
     def _machine(self, number, name):
@@ -107,7 +109,7 @@ class TextbookLab(Lab):
         if done.returncode:
             raise LabError('cannot build %s: %s' % (node.name, done.stderr))
         wires = [('lan', 'port%d', 'eth0', node.address)] if node.name != 'workstation' else []
-        if node.name != 'witness':
+        if node.name != self.third:
             wires.append(('world', 'pub%d', 'pub0', WORKSTATION if node.number == 99 else '10.99.0.%d' % (node.number + 1)))
         for bridge, port, interface, address in wires:
             port = port % node.number
@@ -125,7 +127,7 @@ class TextbookLab(Lab):
                 out.write(text)
         write('/etc/hosts', '127.0.0.1 localhost\n' + ''.join(
             '10.98.0.%d server%d\n' % (k + 1, k + 1) for k in range(self.count)) + (
-                '10.98.0.%d witness\n' % (self.count + 1) if self.with_witness else ''))
+                '10.98.0.%d %s\n' % (self.count + 1, self.third) if self.third else ''))
         write('/etc/hostname', node.name + '\n')
         write('/etc/fstab', '')
         write('/etc/nsswitch.conf', 'passwd: files\ngroup: files\nhosts: files\n')
@@ -138,10 +140,10 @@ class TextbookLab(Lab):
 
     def destroy(self):
         if self.up:
-            for machine in (self.witness, self.workstation):
+            for machine in (self.witness, self.arbiter, self.workstation):
                 if machine:
                     machine.kill()
-            self.witness = self.workstation = None
+            self.witness = self.arbiter = self.workstation = None
         super().destroy()
 
     # -- what can happen to a server --
@@ -157,6 +159,10 @@ class TextbookLab(Lab):
             with open('/proc/%d/cmdline' % pid) as words:
                 if words.read().startswith('nsenter\0-t\0%d\0' % node.init):
                     _kill(pid, signal.SIGKILL)
+
+    def cable(self, node, plugged):
+        """Its cable to the private network. Clients reach it all the same."""
+        self.in_switch('ip', 'link', 'set', 'port%d' % node.number, 'up' if plugged else 'down')
 
     def remove(self, node):
         """What was in its memory is gone for good. Its disk stays."""

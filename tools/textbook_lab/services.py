@@ -43,16 +43,17 @@ class Service:
         """True if the client gets, through the floating address, what put() left."""
         raise NotImplementedError
 
-    def exercise_before(self, exercise, kind):
-        word = kind + '-before'
+    def exercise_before(self, exercise, kind, name):
+        """`name` is that of the round, `kind` that of the check."""
+        word = name + '-before'
         good = exercise.until(lambda: self.put(exercise, word)) is not None and \
             exercise.until(lambda: self.get(exercise, word)) is not None
         exercise.check('%s: %s is served through %s before the fault' % (kind, self.name, FLOATING), good)
 
-    def exercise_after(self, exercise, kind):
+    def exercise_after(self, exercise, kind, name):
         """What was left before the fault is still there, and more can be left."""
-        word = kind + '-after'
-        good = exercise.until(lambda: self.get(exercise, kind + '-before')) is not None and \
+        word = name + '-after'
+        good = exercise.until(lambda: self.get(exercise, name + '-before')) is not None and \
             exercise.until(lambda: self.put(exercise, word)) is not None and \
             exercise.until(lambda: self.get(exercise, word)) is not None
         exercise.check('%s: %s is served through %s after the fault' % (kind, self.name, FLOATING), good)

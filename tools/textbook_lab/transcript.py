@@ -1,5 +1,6 @@
 """What the lab says: each command as it would be typed, what it answered, and the grade that comes of it."""
 import os
+import statistics
 
 from lab import LabError
 
@@ -8,7 +9,7 @@ WIDTH = 88     # of a check's text where two stand side by side
 
 class Transcript:
     def __init__(self):
-        self.grade, self.phases = [], []      # (text, good), (name, seconds)
+        self.grade, self.phases = {}, {}      # {text: good in each round}, {name: [seconds]}
 
     def title(self, text):
         print('\n==== %s' % text, flush=True)
@@ -46,21 +47,22 @@ class Transcript:
         print('END', flush=True)
 
     def check(self, text, good, why=''):
-        self.grade.append((text, bool(good)))
+        self.grade[text] = self.grade.get(text, True) and bool(good)
         print('%s: %s%s' % (word(good), text, ' (%s)' % why if why and not good else ''), flush=True)
 
     def phase(self, name, seconds):
-        self.phases.append((name, seconds))
-        print('    [%s: %.1f s]' % (name, seconds), flush=True)
+        self.phases.setdefault(name, []).append(seconds)
+        print('    [%s: %s]' % (name, in_words([seconds])), flush=True)
 
     def show_grade(self, of):
         self.title('Grade: ' + of)
-        for text, good in self.grade:
+        for text, good in self.grade.items():
             print('%-8s %s' % (word(good), text))
-        print()
-        for name, seconds in self.phases:
-            print('%7.1f s  %s' % (seconds, name))
-        good = [good for _, good in self.grade]
+        repeated = max(len(seconds) for seconds in self.phases.values()) > 1 if self.phases else False
+        print('\nWhat it took%s' % (' (median / worst of the rounds)' if repeated else ''))
+        for name, seconds in self.phases.items():
+            print('%*s  %s' % (21 if repeated else 9, in_words(seconds), name))
+        good = list(self.grade.values())
         print('\n%d of %d checks succeeded' % (sum(good), len(good)), flush=True)
         return all(good)
 
@@ -69,10 +71,18 @@ def word(good):
     return 'SUCCESS' if good else 'FAIL'
 
 
+def in_words(seconds):
+    if len(seconds) == 1:
+        return '%.2f s' % seconds[0] if seconds[0] < 2 else '%.1f s' % seconds[0]
+    return '%s / %s (%d)' % (in_words([statistics.median(seconds)]), in_words([max(seconds)]), len(seconds))
+
+
 def show_side_by_side(names, transcripts):
-    print('\n==== Side by side\n%-*s %s' % (WIDTH, '', '  '.join('%10s' % name for name in names)))
-    for tables in ([{text: word(good) for text, good in t.grade} for t in transcripts],
-                   [{name: '%.1f s' % seconds for name, seconds in t.phases} for t in transcripts]):
+    grades = [{text: word(good) for text, good in t.grade.items()} for t in transcripts]
+    phases = [{name: in_words(seconds) for name, seconds in t.phases.items()} for t in transcripts]
+    column = max(len(cell) for table in grades + phases for cell in [*table.values(), *names])
+    print('\n==== Side by side\n%-*s %s' % (WIDTH, '', '  '.join('%*s' % (column, name) for name in names)))
+    for tables in (grades, phases):
         for line in dict.fromkeys(line for table in tables for line in table):
-            print('%-*s %s' % (WIDTH, line[:WIDTH], '  '.join('%10s' % table.get(line, '-') for table in tables)))
+            print('%-*s %s' % (WIDTH, line[:WIDTH], '  '.join('%*s' % (column, table.get(line, '-')) for table in tables)))
     print(flush=True)

@@ -1,11 +1,39 @@
 """The client's side of the exercise: files through the floating address, until they are there, and back again."""
 import re
+import subprocess
 import time
 
 from hosts import FLOATING
 
 USER, PASSWORD = 'smbuser', 'Secret-1'
 FILES = 100
+
+# Knocks at a closed port of the address each 10 ms, until its stdin ends; who is there refuses. Prints the longest time
+# without a refusal.
+KNOCK = '''
+import errno, select, socket, sys, time
+poll, waiting = select.poll(), {}
+poll.register(0, select.POLLIN)
+longest, last = 0.0, time.monotonic()
+while True:
+    knock, now = socket.socket(), time.monotonic()
+    knock.setblocking(False)
+    knock.connect_ex((sys.argv[1], 9))
+    waiting[knock.fileno()] = knock, now
+    poll.register(knock, select.POLLOUT)
+    while time.monotonic() < now + 0.01:
+        for fd, _ in poll.poll(max(0, 1000 * (now + 0.01 - time.monotonic()))):
+            if fd == 0:
+                print(max(longest, time.monotonic() - last))
+                sys.exit()
+            poll.unregister(fd)
+            with waiting.pop(fd)[0] as answered:
+                if answered.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED:
+                    longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    for fd in [fd for fd, (_, began) in waiting.items() if now - began > 0.5]:
+        poll.unregister(fd)
+        waiting.pop(fd)[0].close()
+'''
 
 
 def text_of_file(number):
@@ -24,6 +52,14 @@ class Workstation:
 
     def reaches_smb(self):
         return self.machine.run(['timeout', '1', 'bash', '-c', 'exec 3<>/dev/tcp/%s/445' % FLOATING], check=False).returncode == 0
+
+    def begin_to_watch(self):
+        """How long the address answers nobody, from now on."""
+        self.knocking = self.machine.popen(['python3', '-c', KNOCK, FLOATING], stdin=subprocess.PIPE)
+
+    def end_to_watch(self):
+        out, _ = self.knocking.communicate()
+        return float(out)
 
     def write_files(self, folder, first, last, patience=150):
         """Writes until each file is there; the time until the first one was, and whether all were."""

@@ -114,6 +114,13 @@ TEST_F(LockCheckTest, RefusedThenFreeAfterTheHoldersDeath) {
   EXPECT_EQ(check.findings().longest_silence, milliseconds(2800));
 }
 
+TEST_F(LockCheckTest, ASignThatAnEarlierRunLeftBehindIsCorrected) {
+  check.on_sign(LockSign{"server3", 7, 1, 80, false, {}}, at(100));
+  EXPECT_THAT(check.on_refused(milliseconds(1), at(100)), HasSubstr("server3"));
+  EXPECT_THAT(check.on_sign(other(1), at(200)), HasSubstr("server1 (process 5) holds it"));
+  EXPECT_THAT(check.on_sign(other(2), at(300)), IsEmpty());
+}
+
 // The file system is silent from the holder's death on, as GlusterFS is; what the holder wrote just before is read with the
 // first answer, and the lock is granted at once.
 TEST_F(LockCheckTest, WhatIsReadLateWasWrittenBefore) {
