@@ -260,8 +260,8 @@ void NodeCluster::check_called_dead(SimNode& by) {
     if (node.get() == &by || !node->up() || unlisted_ == node->pnn()) continue;
     if ((by.node().control().flags_of(node->pnn()) & kFlagDisconnected) == 0) continue;
     if (node->disturbed() > since || silence_.longest(by.pnn(), node->pnn(), since, world_.now()) > nearly(timing.silence)) continue;
-    fail(fmt::format("node {} calls node {} disconnected, from which it has heard all the time", number(by.pnn()),
-                     number(node->pnn())));
+    fail(fmt::format("node {} calls node {} disconnected, from which it has heard all the time: {}", number(by.pnn()),
+                     number(node->pnn()), by.node().control().why_disconnected(node->pnn())));
   }
 }
 
