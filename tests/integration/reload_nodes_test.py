@@ -138,6 +138,43 @@ class Reload(Scenario):
         self.wait_for_voters(self.nodes[0], 3)
         self.end_load(stay + [self.nodes[3]])
 
+    def test_a_witness_comes_and_goes_under_load(self):
+        addresses = [node.address for node in self.nodes]
+        servers, witness = self.nodes[:2], self.nodes[2]
+        only_servers = addresses[:2] + ['#' + addresses[2]]
+        witness.stop()
+        self.write_nodes(only_servers)
+        servers[0].tool('reloadnodes')
+        self.wait_for_voters(servers[0], 2)
+        path = witness.path('/etc/tdbmesh/tdbmesh.conf')
+        shutil.copy(path, path + '.server')
+        self.addCleanup(os.replace, path + '.server', path)
+        with open(path, 'a') as out:
+            out.write('\n[cluster]\nwitness = true\n')
+        self.begin_load(servers)
+        self.write_nodes(addresses[:3])
+        servers[0].tool('reloadnodes')
+        witness.start()
+        self.lab.wait_all_ok(self.nodes[:3])
+        self.wait_for_voters(servers[0], 3)
+        self.end_load(servers)
+        self.assert_identical_databases(self.nodes[:3])
+        self.assertIn('WITNESS: YES', witness.tool('getcapabilities').stdout)
+        self.assertNotRegex(servers[0].tool('getvnnmap').stdout, 'lmaster:2')
+        # its vote counts
+        servers[1].kill_daemon()
+        wait_for(lambda: self.lab.all_ok([servers[0], witness]), self.lab.describe)
+        self.add_account(servers[0], self.fresh_users('alone', 1)[0])
+        servers[1].start()
+        self.lab.wait_all_ok(self.nodes[:3])
+        self.begin_load(servers, 30)
+        self.write_nodes(only_servers)
+        servers[1].tool('reloadnodes')
+        self.lab.wait_all_ok(servers)
+        self.wait_for_voters(servers[0], 2)
+        wait_for(lambda: 'removed from the configuration' in witness.reasons(), witness.reasons)
+        self.end_load(servers)
+
     def test_files_that_differ_are_refused(self):
         with open(self.nodes[1].path('/etc/tdbmesh/nodes'), 'a') as out:
             out.write(self.nodes[3].address + '\n')
