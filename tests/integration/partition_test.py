@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
 """One node's private cable is pulled: it refuses writes and says why, the majority goes on, and after the cable
-is back all are equal."""
+is back all are equal. And what is lost in one direction of one link only."""
+import re
 import unittest
 
 from lab import PASSWORD, Scenario, asked_for_peer, main, wait_for
@@ -63,6 +64,33 @@ class Partition(Scenario):
         self.lab.wait_all_ok()
         self.add_account(self.nodes[1], user)
         self.assertIn(user, self.accounts(self.nodes[2]))
+
+    @unittest.skipIf(asked_for_peer(), 'CTDB does not ask whether it is heard')
+    def test_what_is_lost_in_one_direction_costs_one_node(self):
+        leader = self.nodes[self.leader()]
+        mute, deaf = [node for node in self.nodes if node is not leader]
+        user, = self.fresh_users('oneway', 1)
+        # To the card of nobody: it leaves this node without an error and arrives nowhere.
+        neighbour = ['ip', 'neigh', 'replace', deaf.address, 'lladdr', '02:00:00:00:00:01', 'dev', 'eth0', 'nud', 'permanent']
+        heal = ['ip', 'neigh', 'del', deaf.address, 'dev', 'eth0']
+        self.addCleanup(mute.run, heal, check=False)
+        mute.run(neighbour)
+        refused = []
+
+        def left_out():
+            asked = mute.run(['ctdb', '-n', str(deaf.number), 'uptime'], check=False)
+            if asked.returncode:
+                refused.append(asked.stderr)
+            return refused and 'no link to another member' in leader.reasons()
+        wait_for(left_out, lambda: 'one of the two to be left out\n' + self.lab.describe())
+        # What is asked of a node that does not hear the question is not waited for until the tool gives up.
+        self.assertEqual([said for said in refused if not re.search('ret=-1|DISCONNECTED', said)], [])
+        self.add_account(leader, user)
+        mute.run(heal)
+        self.lab.wait_all_ok()
+        for node in self.nodes:
+            self.assertIn(user, self.accounts(node))
+        self.assert_identical_databases()
 
 
 if __name__ == '__main__':
