@@ -69,20 +69,12 @@ ChainLocks::ChainLocks(const Anchor& anchor, LockRole role) : anchor_(anchor), r
 
 ChainLocks::~ChainLocks() { release_everything(); }
 
-void ChainLocks::forget_after_fork() {
-  if (forks_ == fork_count()) return;
+void ChainLocks::forget_everything() {
   // A new process: the mutexes belong to the parent's thread, and it goes on holding them.
   forks_ = fork_count();
   held_.clear();
   all_count_ = 0;
   gathering_ = false;
-}
-
-ChainLocks::Held* ChainLocks::find(std::uint32_t chain) {
-  for (Held& held : held_) {
-    if (held.chain == chain) return &held;
-  }
-  return nullptr;
 }
 
 Result<void> ChainLocks::lock(std::uint32_t chain, const StopWaiting& stop) { return take(chain, true, stop); }
@@ -193,11 +185,6 @@ void ChainLocks::release_gathered() {
   free_all_mutex();
 }
 
-bool ChainLocks::holds(std::uint32_t chain) {
-  forget_after_fork();
-  return all_count_ > 0 || find(chain) != nullptr;
-}
-
 bool ChainLocks::holds_all() {
   forget_after_fork();
   return all_count_ > 0;
@@ -206,14 +193,6 @@ bool ChainLocks::holds_all() {
 bool ChainLocks::holds_any() {
   forget_after_fork();
   return all_count_ > 0 || !held_.empty();
-}
-
-std::optional<std::uint64_t> ChainLocks::epoch_when_taken(std::uint32_t chain) {
-  forget_after_fork();
-  if (all_count_ > 0) return all_epoch_;
-  const Held* held = find(chain);
-  if (held == nullptr) return std::nullopt;
-  return held->epoch;
 }
 
 int ChainLocks::holder(std::uint32_t chain) const {

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "db/anchor.h"
@@ -54,11 +55,16 @@ class ChainLocks {
   [[nodiscard]] bool gather_all();
   void release_gathered();
 
-  [[nodiscard]] bool holds(std::uint32_t chain);
+  [[nodiscard]] bool holds(std::uint32_t chain) { return epoch_when_taken(chain).has_value(); }
   [[nodiscard]] bool holds_all();
   [[nodiscard]] bool holds_any();
   // The epoch of the database when this process took the chain (or all of them); nullopt if not held.
-  [[nodiscard]] std::optional<std::uint64_t> epoch_when_taken(std::uint32_t chain);
+  [[nodiscard]] std::optional<std::uint64_t> epoch_when_taken(std::uint32_t chain) {
+    forget_after_fork();
+    if (all_count_ > 0) return all_epoch_;
+    const Held* held = find(chain);
+    return held == nullptr ? std::nullopt : std::optional(held->epoch);
+  }
   [[nodiscard]] std::uint64_t client_uses(std::uint32_t chain) const { return anchor_.chain(chain).client_uses.load(); }
   // Thread id of the holder, for people; 0 = free.
   [[nodiscard]] int holder(std::uint32_t chain) const;
@@ -70,8 +76,16 @@ class ChainLocks {
     std::uint32_t count;
     std::uint64_t epoch;
   };
-  Held* find(std::uint32_t chain);
-  void forget_after_fork();
+  [[nodiscard]] Held* find(std::uint32_t chain) {
+    for (Held& held : held_) {
+      if (held.chain == chain) return &held;
+    }
+    return nullptr;
+  }
+  void forget_after_fork() {
+    if (forks_ != fork_count()) forget_everything();
+  }
+  void forget_everything();
   Result<void> take(std::uint32_t chain, bool wait, const StopWaiting& stop);
   Result<void> take_all(bool wait, const StopWaiting& stop);
   void free_all_mutex();

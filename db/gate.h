@@ -78,6 +78,8 @@ class GateView {
     return gate_now() < until;
 #endif
   }
+  // False: the gate was shut. True: it is open, or it lapsed and nobody has shut it yet; without a look at the clock.
+  [[nodiscard]] bool is_not_shut() const { return file_->open_until.load() > looked_at_; }
   [[nodiscard]] std::uint64_t open_until() const { return file_->open_until.load(); }
   [[nodiscard]] std::uint64_t generation() const { return file_->generation.load(); }
   // Is a daemon's lock on the file? One system call.

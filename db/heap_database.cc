@@ -47,7 +47,7 @@ Result<std::unique_ptr<HeapDatabase>> HeapDatabase::open(const Anchor& anchor, C
 
 HeapSpot HeapDatabase::spot_of(BytesView key) const {
   if (hashed_spot_ && same_key(hashed_key_, key)) return *hashed_spot_;
-  const std::uint64_t hash = key_hash(key, anchor_.settings().hash_seed);
+  const std::uint64_t hash = key_fold(key, anchor_.settings().hash_seed);
   const HeapSpot spot{chain_of_hash(hash, anchor_.chain_count()), hash & anchor_.settings().hash_mask};
   if (key.size() <= kKeysToRemember) {
     hashed_key_.assign(key);
@@ -64,24 +64,15 @@ StopWaiting HeapDatabase::patience() const {
   return [until = std::chrono::steady_clock::now() + kLoopWait] { return std::chrono::steady_clock::now() >= until; };
 }
 
-Result<void> HeapDatabase::usable() const {
-  if (anchor_.retired() && !file_->read_only()) return failure(Fault::Refused, anchor_.path() + " was replaced: open it again");
-  return {};
-}
+Result<void> HeapDatabase::replaced() const { return failure(Fault::Refused, anchor_.path() + " was replaced: open it again"); }
 
-Result<void> HeapDatabase::allowed(std::uint32_t chain) const {
+Result<void> HeapDatabase::refusal() const {
   if (file_->read_only()) return failure(Fault::Refused, anchor_.path() + " was opened for reading only");
-  if (auto may = usable(); !may) return may;
-  if (loop_) return {};
-  const auto taken = locks_.epoch_when_taken(chain);
-  if (taken && *taken != anchor_.shared().epoch.load()) {
-    return failure(Fault::Refused, anchor_.path() + ": emptied while the record was locked");
-  }
-  return {};
+  if (anchor_.retired()) return replaced();
+  return failure(Fault::Refused, anchor_.path() + ": emptied while the record was locked");
 }
 
-// Waits for the commit that another process has under way, and finishes it if that process is dead.
-Result<void> HeapDatabase::await_commit() {
+Result<void> HeapDatabase::settle_commit() {
   while (heap_.commit_under_way()) {
     if (file_->read_only()) return {};
     pthread_mutex_t& writer = anchor_.shared().writer_mutex;
@@ -95,6 +86,12 @@ Result<void> HeapDatabase::await_commit() {
 // --- single records -----------------------------------------------------------------------------------------
 
 Result<bool> HeapDatabase::visit(BytesView key, void (*use)(void*, BytesView), void* argument) {
+  if (const HeapSpot spot = spot_of(key); !transaction_ && !file_->read_only() && locks_.holds(spot.chain) && !heap_.commit_under_way()) {
+    if (auto may = usable(); !may) return tl::unexpected(may.error());
+    const auto value = heap_.look(spot, key);
+    if (value) use(argument, *value);
+    return value.has_value();
+  }
   Bytes buffer = std::move(buffer_);  // a nested visit finds none and makes its own
   auto found = read(key, buffer);
   if (found && *found) use(argument, buffer);

@@ -68,9 +68,27 @@ class HeapDatabase {
   HeapDatabase(const Anchor& anchor, ChainLocks& locks, bool loop, std::unique_ptr<HeapFile> file)
       : anchor_(anchor), locks_(locks), loop_(loop), file_(std::move(file)), heap_(*file_, anchor.chain_count()) {}
   [[nodiscard]] HeapSpot spot_of(BytesView key) const;
-  [[nodiscard]] Result<void> usable() const;
-  [[nodiscard]] Result<void> allowed(std::uint32_t chain) const;
-  [[nodiscard]] Result<void> await_commit();
+  // The outcome nearly always is a good one: told without a call, and put into words elsewhere.
+  [[nodiscard]] Result<void> usable() const {
+    if (anchor_.retired() && !file_->read_only()) return replaced();
+    return {};
+  }
+  [[nodiscard]] Result<void> allowed(std::uint32_t chain) const {
+    if (!file_->read_only() && !anchor_.retired()) {
+      if (loop_) return {};
+      const auto taken = locks_.epoch_when_taken(chain);
+      if (!taken || *taken == anchor_.shared().epoch.load()) return {};
+    }
+    return refusal();
+  }
+  [[nodiscard]] Result<void> replaced() const;
+  [[nodiscard]] Result<void> refusal() const;
+  // Waits for the commit that another process has under way, and finishes it if that process is dead.
+  [[nodiscard]] Result<void> await_commit() {
+    if (!heap_.commit_under_way()) return {};
+    return settle_commit();
+  }
+  [[nodiscard]] Result<void> settle_commit();
   [[nodiscard]] StopWaiting patience() const;
   [[nodiscard]] Result<Change*> change_of(const HeapSpot& spot, BytesView key, bool make);
   [[nodiscard]] Result<std::optional<Bytes>> committed(const HeapSpot& spot, BytesView key);

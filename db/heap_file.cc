@@ -19,7 +19,7 @@ namespace tdbmesh {
 namespace {
 
 constexpr char kHeapMagic[16] = {'t', 'd', 'b', 'm', 'e', 's', 'h', ' ', 'h', 'e', 'a', 'p', '\n'};
-constexpr std::uint32_t kHeapFormat = 2;
+constexpr std::uint32_t kHeapFormat = 3;
 constexpr std::uint64_t kRedoAt = 20480;  // the head is before them
 constexpr std::uint64_t kChainsAt = kRedoAt + kRedoSlots * sizeof(RedoSlot);
 constexpr std::uint64_t kSpan = std::uint64_t{64} << 30;          // of addresses; the file is as long as it needs to be

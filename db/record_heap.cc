@@ -264,6 +264,15 @@ RecordHeap::Found RecordHeap::find(const HeapChain& chain, const HeapSpot& spot,
   return found;
 }
 
+std::optional<BytesView> RecordHeap::look(const HeapSpot& spot, BytesView key) {
+  HeapChain& chain = file_.chain(spot.chain);
+  prepare(chain);
+  const Found found = find(chain, spot, key);
+  if (found.word == nullptr) return std::nullopt;
+  const Block& block = file_.at(found.ref);
+  return BytesView(block.bytes() + block.key_size, block.value_size);
+}
+
 std::optional<std::uint64_t> RecordHeap::position_of(const HeapSpot& spot, BytesView key) const {
   std::vector<Item> items;
   std::optional<std::uint64_t> position;

@@ -84,6 +84,8 @@ class RecordHeap {
   [[nodiscard]] std::uint64_t writes_of(std::uint32_t chain) const { return file_.entry(chain).writes.load(); }
 
   // --- with the chain locked.
+  // The value where it lies; it stays until the record is written, removed, or the chain let go.
+  [[nodiscard]] std::optional<BytesView> look(const HeapSpot& spot, BytesView key);
   // StoreFull, Busy: nothing was changed.
   [[nodiscard]] Result<Stored> store(const HeapSpot& spot, BytesView key, std::span<const BytesView> parts, Mode mode, const StopWaiting& stop);
   [[nodiscard]] bool erase(const HeapSpot& spot, BytesView key);

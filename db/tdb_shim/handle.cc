@@ -116,7 +116,7 @@ tdb_context* Handle::open(const char* name, int tdb_flags, int open_flags, const
 
 Handle::~Handle() {
   if (db_ != nullptr) {
-    forget_locks_of(*this);
+    held_locks().remove_all_of(*this);
     Registry& all = registry();
     const std::lock_guard lock(all.mutex);
     all.handles.erase(std::remove(all.handles.begin(), all.handles.end(), this), all.handles.end());
@@ -264,7 +264,7 @@ int Handle::cut_off(const std::string& why) {
 
 bool Handle::emptied_under_lock() {
   const std::uint64_t now = db_->anchor().shared().epoch.load();
-  const auto& held = held_locks();
+  auto& held = held_locks();
   return std::any_of(held.begin(), held.end(), [&](const HeldLock& lock) {
     if (lock.handle != this || lock.everything) return false;
     const auto taken = db_->locks().epoch_when_taken(lock.chain);

@@ -132,6 +132,12 @@ class Handle {
     if (gate_ == nullptr) find_gate();
     return gate_ != nullptr && gate_->is_open();
   }
+  // The same without a look at the clock: a gate that has lapsed, but that nobody has shut, passes. For a lock, under which
+  // nothing is read or stored before gate_open().
+  [[nodiscard]] bool gate_not_shut() {
+    if (gate_ == nullptr) find_gate();
+    return gate_ != nullptr && (gate_->is_not_shut() || gate_->is_open());
+  }
   void find_gate();
   [[nodiscard]] bool daemon_alive();
   // True when the gate is open; false (error set) if there is nobody to open it, or a signal ended the wait.
@@ -174,8 +180,7 @@ class Handle {
   int all_marks_ = 0;
   std::vector<std::uint32_t> marks_;  // chains somebody else holds for us, once per mark
   Transaction transaction_;
-  Bytes value_;  // the last value that was read, and the key of the last lock: memory to use again
-  Bytes locked_key_;
+  Bytes value_;  // the last value that was read: memory to use again
 };
 
 }  // namespace tdbmesh::shim

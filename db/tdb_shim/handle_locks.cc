@@ -14,7 +14,7 @@ BytesView view(TDB_DATA data) {
 }  // namespace
 
 bool Handle::holds_locks() {
-  const auto& held = held_locks();
+  auto& held = held_locks();
   return !marks_.empty() || all_marks_ > 0 ||
          std::any_of(held.begin(), held.end(), [this](const HeldLock& lock) { return lock.handle == this; });
 }
@@ -25,32 +25,32 @@ int Handle::chainlock(TDB_DATA key, Lock kind, Wait wait) {
   if (all_marks_ > 0 || transaction_.depth > 0) return 0;  // a transaction has every chain
   if (kind == Lock::Write && reading_walks_ > 0) return fail(TDB_ERR_RDONLY);
   const std::uint32_t chain = db_->chain_of(view(key));
-  if (HeldLock* held = find_chain(*this, chain)) {
+  HeldLocks& locks = held_locks();
+  if (HeldLock* held = locks.size() == 0 ? nullptr : find_chain(*this, chain)) {
     ++held->count;
     return 0;
   }
   for (;;) {
     const auto taken = wait == Wait::Yes ? db_->locks().lock(chain, stop_waiting()) : db_->locks().try_lock(chain);
     if (!taken) return fail(taken.error());
-    if (!gated() || gate_open()) break;
+    if (!gated() || gate_not_shut()) break;
     (void)db_->locks().unlock(chain);
     if (wait == Wait::No) return fail(TDB_ERR_LOCK);
     if (!wait_for_gate()) return -1;
   }
-  locked_key_.assign(view(key));
-  held_locks().push_back({this, false, chain, std::move(locked_key_), 1, false});
+  locks.add(*this, false, chain, view(key));
   return 0;
 }
 
 int Handle::chainunlock(TDB_DATA key, Lock kind) {
   if (no_locks() || all_marks_ > 0 || transaction_.depth > 0) return 0;
   if (all_) return *all_ == Lock::Write || kind == Lock::Read ? 0 : -1;
-  HeldLock* held = find_chain(*this, db_->chain_of(view(key)));
+  HeldLock* held = newest_lock_with(*this, view(key));
+  if (held == nullptr) held = find_chain(*this, db_->chain_of(view(key)));
   if (held == nullptr) return -1;
   if (--held->count > 0) return 0;
   (void)db_->locks().unlock(held->chain);
-  locked_key_ = std::move(held->key);
-  forget_lock(*held);
+  held_locks().remove(*held);
   return 0;
 }
 
@@ -85,7 +85,7 @@ int Handle::lockall(Lock kind, Wait wait) {
     if (wait == Wait::No) return fail(TDB_ERR_LOCK);
     if (!wait_for_gate()) return -1;
   }
-  held_locks().push_back({this, true, 0, {}, 1, false});
+  held_locks().add(*this, true, 0, {});
   all_ = kind;
   all_count_ = 1;
   return 0;
@@ -97,7 +97,7 @@ int Handle::unlockall(Lock kind) {
   if (--all_count_ > 0) return 0;
   (void)db_->locks().unlock_all();
   all_.reset();
-  if (HeldLock* held = find_everything(*this)) forget_lock(*held);
+  if (HeldLock* held = find_everything(*this)) held_locks().remove(*held);
   return 0;
 }
 
@@ -115,10 +115,11 @@ int Handle::lockall_unmark() {
 }
 
 int Handle::with_chain(BytesView key, int (*write)(void*), void* argument) {
-  const std::uint32_t chain = db_->chain_of(key);
-  const HeldLock* held = find_cover(*this, chain);
-  const bool marked = all_marks_ > 0 || std::find(marks_.begin(), marks_.end(), chain) != marks_.end();
-  if (transaction_.depth > 0 || marked || held != nullptr) {
+  const HeldLock* held = newest_lock_with(*this, key);
+  const std::uint32_t chain = held != nullptr ? held->chain : db_->chain_of(key);
+  if (held == nullptr) held = find_cover(*this, chain);
+  const auto marked = [&] { return all_marks_ > 0 || std::find(marks_.begin(), marks_.end(), chain) != marks_.end(); };
+  if (held != nullptr || transaction_.depth > 0 || marked()) {
     // The lock is the caller's. If the gate is closed it is given back for the wait, and looked at afterwards.
     if (transaction_.depth == 0 && !gate_open()) {
       if (!wait_for_gate()) return -1;

@@ -50,6 +50,23 @@ TDB_DATA Handle::fetch(TDB_DATA key) {
 }
 
 int Handle::parse_record(TDB_DATA key, ParseFunction parser, void* private_data) {
+  if (gated() && newest_lock_with(*this, view(key)) != nullptr) {
+    // Nobody else writes it: shown where it lies, as libtdb does. (What the parser stores under this key shows through.)
+    for (;;) {
+      int result = -1;
+      bool closed = false;
+      const auto found = db_->parse(view(key), [&](BytesView value) {
+        closed = transaction_.depth == 0 && !gate_open();
+        if (closed) return;
+        const TDB_DATA data{reinterpret_cast<unsigned char*>(const_cast<char*>(value.data())), value.size()};
+        result = parser(key, data, private_data);
+      });
+      if (!found) return fail(found.error());
+      if (!closed && !*found) closed = transaction_.depth == 0 && !gate_open();
+      if (!closed) return *found ? result : fail(TDB_ERR_NOEXIST);
+      if (!wait_for_gate()) return -1;
+    }
+  }
   // A copy, so that the parser may do what it likes, also parse another record.
   Bytes value = std::move(value_);
   const bool found = read(view(key), value);

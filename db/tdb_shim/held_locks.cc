@@ -6,16 +6,38 @@
 
 namespace tdbmesh::shim {
 
-std::vector<HeldLock>& held_locks() {
-  // Leaked with its thread: programs close databases from exit handlers, when thread_local objects are gone.
-  thread_local std::vector<HeldLock>* list = nullptr;
-  thread_local std::uint64_t forks = 0;
-  if (list == nullptr || forks != fork_count()) {
-    if (list == nullptr) list = new std::vector<HeldLock>;
-    list->clear();
-    forks = fork_count();
+// Leaked with its thread: programs close databases from exit handlers, when thread_local objects are gone.
+constinit thread_local HeldLocks* held_locks_of_thread = nullptr;
+
+HeldLocks& new_held_locks() {
+  if (held_locks_of_thread == nullptr) {
+    held_locks_of_thread = new HeldLocks;
+  } else {
+    *held_locks_of_thread = HeldLocks();  // what a child inherited is the parent's
   }
-  return *list;
+  return *held_locks_of_thread;
+}
+
+void HeldLocks::add(Handle& handle, bool everything, std::uint32_t chain, BytesView key) {
+  if (used_ == locks_.size()) locks_.emplace_back();
+  HeldLock& held = locks_[used_++];
+  held.handle = &handle;
+  held.everything = everything;
+  held.chain = chain;
+  held.key.assign(key);
+  held.count = 1;
+  held.lost = false;
+}
+
+void HeldLocks::remove(HeldLock& held) {
+  HeldLock* last = end() - 1;
+  if (&held != last) std::rotate(&held, &held + 1, end());  // seldom: nearly always it is the newest
+  --used_;
+}
+
+void HeldLocks::remove_all_of(const Handle& handle) {
+  const auto kept = std::stable_partition(begin(), end(), [&](const HeldLock& held) { return held.handle != &handle; });
+  used_ = static_cast<std::size_t>(kept - begin());
 }
 
 HeldLock* find_chain(const Handle& handle, std::uint32_t chain) {
@@ -42,23 +64,11 @@ HeldLock* find_cover(const Handle& handle, std::uint32_t chain) {
   return found;
 }
 
-void forget_lock(HeldLock& held) {
-  auto& list = held_locks();
-  if (&held == &list.back()) return list.pop_back();  // nearly always
-  list.erase(list.begin() + (&held - list.data()));
-}
-
-void forget_locks_of(const Handle& handle) {
-  auto& list = held_locks();
-  list.erase(std::remove_if(list.begin(), list.end(), [&](const HeldLock& held) { return held.handle == &handle; }),
-             list.end());
-}
-
 LocksGivenBack::LocksGivenBack() {
   auto& list = held_locks();
   before_.resize(list.size());
   for (std::size_t i = list.size(); i-- > 0;) {
-    HeldLock& held = list[i];
+    HeldLock& held = list.begin()[i];
     if (!held.handle->gated()) continue;
     LmdbDatabase& db = held.handle->database();
     if (db.in_transaction()) continue;  // its writes cannot be laid aside; the daemon waits for them anyway
@@ -79,7 +89,7 @@ LocksGivenBack::~LocksGivenBack() {
   for (std::size_t i = 0; i < before_.size() && i < list.size(); ++i) {
     const Before& before = before_[i];
     if (!before.given_back) continue;
-    HeldLock& held = list[i];
+    HeldLock& held = list.begin()[i];
     LmdbDatabase& db = held.handle->database();
     const auto taken = held.everything ? db.locks().lock_all() : db.locks().lock(held.chain);
     if (!taken || db.epoch() != before.epoch) {

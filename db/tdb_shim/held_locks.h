@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "db/base/bytes.h"
+#include "db/chain_locks.h"
+#include "db/record_heap.h"
 
 namespace tdbmesh::shim {
 
@@ -28,14 +30,42 @@ struct HeldLock {
   bool lost = false;         // others may have written meanwhile
 };
 
-// This thread's locks, oldest first.
-[[nodiscard]] std::vector<HeldLock>& held_locks();
+// A list that keeps the memory of the keys of locks that are over: to lock and unlock allocates nothing.
+class HeldLocks {
+ public:
+  HeldLocks() : forks_(fork_count()) {}
+  [[nodiscard]] HeldLock* begin() { return locks_.data(); }
+  [[nodiscard]] HeldLock* end() { return locks_.data() + used_; }
+  [[nodiscard]] std::size_t size() const { return used_; }
+  void add(Handle& handle, bool everything, std::uint32_t chain, BytesView key);
+  void remove(HeldLock& held);
+  void remove_all_of(const Handle& handle);
+  [[nodiscard]] bool of_this_process() const { return forks_ == fork_count(); }
+
+ private:
+  std::vector<HeldLock> locks_;  // the first `used_` are held
+  std::size_t used_ = 0;
+  std::uint64_t forks_;
+};
+
+// This thread's locks, oldest first. Every call on a record asks for them: a thread-local variable that is found without a call.
+[[gnu::tls_model("initial-exec")]] extern constinit thread_local HeldLocks* held_locks_of_thread;
+[[nodiscard]] HeldLocks& new_held_locks();
+[[nodiscard]] inline HeldLocks& held_locks() {
+  HeldLocks* list = held_locks_of_thread;
+  return list != nullptr && list->of_this_process() ? *list : new_held_locks();
+}
 [[nodiscard]] HeldLock* find_chain(const Handle& handle, std::uint32_t chain);
+// The newest lock, if it was taken with this key: the usual case, and told without the key's hash.
+[[nodiscard]] inline HeldLock* newest_lock_with(const Handle& handle, BytesView key) {
+  HeldLocks& locks = held_locks();
+  if (locks.size() == 0) return nullptr;
+  HeldLock& newest = *(locks.end() - 1);
+  return newest.handle == &handle && !newest.everything && same_key(newest.key, key) ? &newest : nullptr;
+}
 [[nodiscard]] HeldLock* find_everything(const Handle& handle);
 // Either of them, the lock on everything first.
 [[nodiscard]] HeldLock* find_cover(const Handle& handle, std::uint32_t chain);
-void forget_lock(HeldLock& held);
-void forget_locks_of(const Handle& handle);
 
 // Gives back this thread's locks on volatile databases for the life of the object, then takes them again.
 class LocksGivenBack {

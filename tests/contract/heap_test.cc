@@ -473,6 +473,16 @@ TEST_P(HeapWrites, KilledAndWatchedAtEachInstruction) {
     child.kill();
     ASSERT_TRUE(old_or_new()) << "killed after instruction " << at;
     const auto left = *db->fetch(key);
+    if (done % 2 == 0) {
+      // Who has the chain is shown the value where it lies, and puts away what is half done before.
+      std::optional<Bytes> shown;
+      ASSERT_TRUE(db->lock(key));
+      const auto found = db->parse(key, [&](BytesView value) { shown = Bytes(value); });
+      ASSERT_TRUE(found);
+      ASSERT_EQ(*found, shown.has_value());
+      ASSERT_EQ(shown, left) << "killed after instruction " << at;
+      ASSERT_TRUE(db->unlock(key));
+    }
     // Another writer of the chain goes on, and tidies up. No store of the dead takes effect after its reader looked.
     ASSERT_TRUE(db->store(other, std::to_string(at)));
     ASSERT_EQ(*db->fetch(key), left) << "killed after instruction " << at;

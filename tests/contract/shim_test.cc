@@ -240,6 +240,26 @@ TEST(ShimAtTheGate, NobodyKeepsAChainLockedWhileWaiting) {
   EXPECT_EQ(session.answer(), "0");
 }
 
+TEST(ShimAtTheGate, AReadUnderALockWaitsAndSeesWhatIsThereAfterwards) {
+  const TemporaryDirectory directory;
+  Daemon daemon(directory.path(), {"test.tdb:volatile"});
+  Session session(daemon.path());
+  ASSERT_EQ(session(kOpen), "ok");
+  ASSERT_EQ(session("store h key mine"), "0");
+  for (const std::string there : {"theirs", "none"}) {
+    ASSERT_EQ(session("lock h key"), "0");
+    ASSERT_EQ(daemon->ask("close"), "done");
+    session.send("parse h key");
+    EXPECT_TRUE(session.silent(kAWhile));
+    EXPECT_EQ(daemon->ask(there == "none" ? "drop test.tdb" : "put test.tdb key " + there), "done");
+    EXPECT_EQ(daemon->ask("open"), "done");
+    const std::string answer = session.answer();
+    EXPECT_EQ(answer.find("mine"), std::string::npos) << answer;
+    EXPECT_NE(answer.find(there == "none" ? "-1 error 8 (Record does not exist)" : there), std::string::npos) << answer;
+    EXPECT_EQ(session("unlock h key"), "0");
+  }
+}
+
 TEST(ShimAtTheGate, AStoreUnderALockGoesOnAfterAPauseInWhichNothingChanged) {
   const TemporaryDirectory directory;
   Daemon daemon(directory.path(), {"test.tdb:volatile"});
