@@ -42,7 +42,7 @@ void Membership::forget(Pnn pnn) {
 bool Membership::alive(Pnn pnn, Instant now) const {
   if (pnn == self_) return true;
   const PeerHeartbeats* peer = table_.peer(pnn);
-  if (peer == nullptr || !peer->alive(now, timing_) || resets_.contains(pnn)) return false;
+  if (peer == nullptr || !peer->alive(judged(now), timing_) || resets_.contains(pnn)) return false;
   return !fenced(pnn, peer->incarnation);
 }
 
@@ -67,8 +67,8 @@ std::string Membership::trouble(Pnn pnn, Instant now) const {
   if (peer == nullptr) return "not configured here";
   if (peer->incarnation == 0) return "no heartbeat since this daemon started";
   if (fenced(pnn, peer->incarnation)) return "its daemon ended";
-  if (now - peer->silent_since >= timing_.silence) {
-    return fmt::format("no heartbeat for {:.1f} s", std::chrono::duration<double>(now - peer->last_heard).count());
+  if (judged(now) - peer->silent_since >= timing_.silence) {
+    return fmt::format("no heartbeat for {:.1f} s", std::chrono::duration<double>(judged(now) - peer->last_heard).count());
   }
   if (peer->stalled) return "its daemon hangs (event loop stalled)";
   if (resets_.contains(pnn)) return "its daemon closed the connection";

@@ -5,6 +5,7 @@
 //   alive      heard within D, its loop runs, no reset since
 //   reachable  alive, and it hears this node too (one-way loss is thus seen at both ends)
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -59,6 +60,10 @@ class Membership {
 
   Pnn self_;
   Timing timing_;
+  // Silence is judged as of the table: after a pause of this machine an event may come before the heartbeats that were
+  // received meanwhile, and nobody is silent because they were not looked at.
+  [[nodiscard]] Instant judged(Instant now) const { return std::min(now, table_.at); }
+
   HeartbeatTable table_;
   std::map<Pnn, Reset> resets_;
   std::map<Pnn, Incarnation> fenced_;

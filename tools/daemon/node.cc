@@ -111,7 +111,7 @@ void Node::end_turn() {
   for (const RelayPayload& payload : mine) handle_relay(self(), payload);
   answer_trivial_events();
 
-  if (control_.next_wake() <= now_) tick_control();
+  if (control_wake() <= now_) tick_control();
   if (records_.next_wake() <= now_) run(records_.tick(now_));
   if (commits_.next_wake() <= now_) run(commits_.tick(now_));
   if (!commits_.knows_view_durable() && control_.installed_view() != nullptr && control_.installed_durable()) {
@@ -154,9 +154,11 @@ void Node::end_turn() {
   if (leave_) look_at_leave();
 }
 
+Instant Node::control_wake() const { return std::max(control_.next_wake(), no_table_until_); }
+
 Instant Node::next_wake() const {
   if (!to_self_.empty() || !events_done_.empty()) return now_;
-  Instant next = std::min({control_.next_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
+  Instant next = std::min({control_wake(), records_.next_wake(), commits_.next_wake(), second_, seqnums_,
                            traverses_.next_deadline(), attachments_.next_deadline(), remote_controls_.next_deadline(),
                            detaches_.next_deadline(), ban_ends_, addresses_.next_wake(), health_.next_wake()});
   if (catching_up_) next = std::min(next, catching_up_->ask_again);
@@ -222,7 +224,11 @@ void Node::await_view() { patience_from_ = now_; }
 
 void Node::tick_control() {
   const std::optional<HeartbeatTable> table = env_.heartbeats();
-  if (!table) return;
+  if (!table) {
+    // What is known of the others is too old to act on. The heartbeat thread calls as soon as it runs.
+    no_table_until_ = now_ + config_.control.timing.heartbeat / 4;
+    return;
+  }
   recovery::Actions actions;
   control_.on_tick(*table, now_, actions);
   run(std::move(actions));

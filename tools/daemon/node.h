@@ -116,6 +116,7 @@ class Node final : public LinkListener, private NodeServices {
   // node.cc: turns, links, timers
   bool open_what_is_on_disk();
   void tick_control();
+  [[nodiscard]] Instant control_wake() const;
   void handle_relay(Pnn from, const RelayPayload& payload);
   void look_at_gate();
   void look_at_serving();
@@ -253,6 +254,7 @@ class Node final : public LinkListener, private NodeServices {
   bool serving_ = false;
   // view_patience counts from here: the last moment it served, or could begin to hope for a view.
   Instant patience_from_{};
+  Instant no_table_until_ = Instant::min();  // the heartbeats were too old when they were asked for
   Instant second_ = kNever;                     // next once-a-second work
   Instant seqnums_ = kNever;                    // next look at changed seqnums
   Instant ban_ends_ = kNever;

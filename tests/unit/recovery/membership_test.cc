@@ -51,9 +51,23 @@ class Members : public testing::Test {
 };
 
 TEST_F(Members, SilenceCountsFromTheLimitOnAndNotBefore) {
+  table.at = at(kTiming.silence);
+  update();
   EXPECT_TRUE(members.alive(Pnn{1}, at(kTiming.silence - Duration(1))));
   EXPECT_FALSE(members.alive(Pnn{1}, at(kTiming.silence)));
   EXPECT_EQ(members.next_loss(at(Duration(0))), at(kTiming.silence));
+}
+
+// After a pause of the machine an event may come before the heartbeats that were received meanwhile.
+TEST_F(Members, NobodyIsSilentForNotHavingBeenLookedAt) {
+  table.at = at(kTiming.silence - Duration(1));
+  update();
+  EXPECT_TRUE(members.alive(Pnn{1}, at(3 * kTiming.silence)));
+  EXPECT_EQ(members.trouble(Pnn{1}, at(3 * kTiming.silence)), "");
+  table.at = at(3 * kTiming.silence);
+  update();
+  EXPECT_FALSE(members.alive(Pnn{1}, at(3 * kTiming.silence)));
+  EXPECT_NE(members.trouble(Pnn{1}, at(3 * kTiming.silence)), "");
 }
 
 TEST_F(Members, ABrokenConnectionIsALossUntilTheNextHeartbeatOfThatLife) {
