@@ -141,6 +141,9 @@ class Exercise(Transcript):
 
     def undo(self):
         self.title('The lock volume is stopped: the hooks undo what they did')
+        # A volume that is stopped calls the hooks of the servers that GlusterFS is connected with; one that came back may not be yet.
+        self.until(lambda: 'Disconnected' not in self.servers[0].run('gluster pool list').stdout)
+        self.type(self.servers[0], 'gluster pool list')
         self.type(self.servers[0], 'gluster --mode=script volume stop lock', bound=300)
 
         def undone(server):
