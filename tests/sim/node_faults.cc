@@ -237,6 +237,7 @@ void NodeCluster::set_quality(SimNode& node, std::uint32_t loss_percent, Duratio
 
 void NodeCluster::cut_for_good(SimNode& from, SimNode& to) {
   lasting_cut_.emplace(from.pnn(), to.pnn());
+  trace(from.pnn(), fmt::format("what it sends to node {} is lost from now on", number(to.pnn())));
   LinkQuality& link = world_.link(from.pnn(), to.pnn());
   link.cut = link.for_good = true;
 }

@@ -101,6 +101,7 @@ void SimNetwork::receive(Pnn from, Pnn to, const Message& message) {
   if (message.from_life > d.from_life) {
     d.from_life = message.from_life;
     d.got_session = d.got = d.told = 0;
+    note_life(to, from, message.from_life);  // as the mesh does: what is said to it from now on is for this life
   }
   if (message.session < d.got_session) return;
   if (message.session > d.got_session) {
