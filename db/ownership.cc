@@ -18,6 +18,7 @@ Ownership::Ownership(Pnn self, Database& database, record::RequestNumber first_r
       directory_(self, outbox_, settings.key_seed),
       keys_(make_key_table<KeyState>(settings.key_seed)),
       tenures_(make_key_table<record::RequestNumber>(settings.key_seed)),
+      unstored_(make_key_table<StoredRecord>(settings.key_seed)),
       plain_reads_(make_key_table<std::uint32_t>(settings.key_seed)),
       arrivals_(make_key_table<std::uint64_t>(settings.key_seed)),
       sticky_until_(make_key_table<Instant>(settings.key_seed)) {}
@@ -113,12 +114,13 @@ RecordActions Ownership::tick(Instant now) {
     }
   }
   if (now >= vacuum_at_) run_vacuum(now);
+  if (now >= unstored_at_) store_unstored(now);
   if (drain_ && drain_->round == 0 && now >= drain_->next) ask_who_keeps(now);
   return finish(now);
 }
 
 Instant Ownership::next_wake() const {
-  Instant next = std::min(background_at_, vacuum_at_);
+  Instant next = std::min({background_at_, vacuum_at_, unstored_at_});
   if (!wakes_.empty()) next = std::min(next, wakes_.begin()->first);
   if (must_empty_) next = std::min(next, empty_again_at_);
   if (drain_ && drain_->round == 0) next = std::min(next, drain_->next);
@@ -154,6 +156,7 @@ void Ownership::prepare(const View& view, bool continuity_broken, Instant now) {
   }
   wakes_.clear();
   tenures_.clear();
+  unstored_.clear();
   directory_.clear();
   deletions_.clear();
   vacuum_from_.clear();
@@ -304,7 +307,7 @@ void Ownership::store_failed(KeyState& state, Instant now) {
 
 std::optional<StoredRecord> Ownership::stored(BytesView key) const {
   auto record = database_.fetch(key);
-  return record ? std::move(*record) : std::nullopt;
+  return newest_here(key, record ? std::move(*record) : std::nullopt);
 }
 
 // A store that cannot be read must not pass for an empty one: no answer is given, and the leader is told.
@@ -314,7 +317,7 @@ bool Ownership::readable(BytesView key, std::optional<StoredRecord>& record) {
     anomaly(self_, "the store cannot be read: " + found.error().context);
     return false;
   }
-  record = std::move(*found);
+  record = newest_here(key, std::move(*found));
   return true;
 }
 

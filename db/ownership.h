@@ -92,6 +92,8 @@ class Ownership {
   [[nodiscard]] std::size_t waiting_calls() const { return calls_.size(); }
   // This node owns the record, stored or about to be.
   [[nodiscard]] bool owns(BytesView key) const;
+  // The record or copy in the store, or a newer copy that the store had no room for.
+  [[nodiscard]] std::optional<StoredRecord> stored(BytesView key) const;
 
  private:
   struct Waiter {
@@ -174,7 +176,6 @@ class Ownership {
   [[nodiscard]] bool installed() const { return view_.contains(self_); }
   // Records may leave, be asked for, be read from elsewhere, be vacuumed.
   [[nodiscard]] bool may_move() const { return installed() && !frozen() && (gate_open_ || drain_); }
-  [[nodiscard]] std::optional<StoredRecord> stored(BytesView key) const;
   [[nodiscard]] bool readable(BytesView key, std::optional<StoredRecord>& record);
   [[nodiscard]] bool owned_in_store(const std::optional<StoredRecord>& record) const;
 
@@ -198,6 +199,12 @@ class Ownership {
   void serve_reads(const Bytes& key, KeyState& state, Instant now);
   void hand_over(const Bytes& key, KeyState& state, Instant now);
   void look_at_pin(const Bytes& key, KeyState& state, Instant now);
+
+  // ownership_unstored.cc
+  void keep_unstored(const Bytes& key, StoredRecord backup, Instant now);
+  void forget_unstored(BytesView key);
+  [[nodiscard]] std::optional<StoredRecord> newest_here(BytesView key, std::optional<StoredRecord> in_store) const;
+  void store_unstored(Instant now);
 
   // ownership_claims.cc
   void start_claims(Instant now);
@@ -258,6 +265,8 @@ class Ownership {
   std::vector<Bytes> marked_;                // keys to look at before returning, in this order
   std::size_t next_marked_ = 0;
   std::set<std::pair<Instant, Bytes>> wakes_;
+  KeyTable<StoredRecord> unstored_;          // backups that wait for room; none beside an owned record in the store
+  Instant unstored_at_ = kNever;
 
   // Claims of this node to the lmasters of slots that changed hands.
   struct ClaimScan {

@@ -15,12 +15,13 @@ void Ownership::start_claims(Instant now) {
   claims_.reset();
   if (!installed() || must_empty_) return;
   claims_ = ClaimScan{{}, claim_everything_};
-  // Grants that are accepted but not stored yet are not found by the scan.
-  std::vector<record::ClaimEntry> arriving;
+  // What is not stored yet is not found by the scan: accepted grants, and backups.
+  std::vector<record::ClaimEntry> not_stored;
   for (const auto& [key, state] : keys_) {
-    if (state.arrival) arriving.push_back(record::ClaimEntry{key, true, state.arrival->rsn});
+    if (state.arrival) not_stored.push_back(record::ClaimEntry{key, true, state.arrival->rsn});
   }
-  send_claims(arriving);
+  for (const auto& [key, backup] : unstored_) not_stored.push_back(record::ClaimEntry{key, false, backup.header.rsn});
+  send_claims(not_stored);
   continue_claims();
   background_at_ = std::min(background_at_, now + settings_.background_interval);
 }

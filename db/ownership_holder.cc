@@ -105,10 +105,11 @@ void Ownership::hand_over(const Bytes& key, KeyState& state, Instant now) {
   Rsn rsn = 0;
   Bytes value;
   if (state.arrival) {
-    // It never got into the store here; pass it on as it came.
+    // It never got into the store here; pass it on as it came. Its backup waits for room.
     rsn = state.arrival->rsn;
     migrated = state.arrival->migrated_with_data || !state.arrival->value.empty() || stored(key).has_value();
     value = std::move(state.arrival->value);
+    if (migrated) keep_unstored(key, StoredRecord{RecordHeader{rsn, to.to, kRecordMigratedWithData}, value}, now);
     state.arrival.reset();
     state.retry_at = kNever;
     for (const Successor& reader : state.reads) {

@@ -35,6 +35,7 @@ void Ownership::start_drain() {
   for (const auto& [key, state] : keys_) {
     if (state.arrival) drain_->left.insert(key);
   }
+  for (const auto& [key, backup] : unstored_) drain_->left.insert(key);
 }
 
 void Ownership::note_drain(const Bytes& key) {

@@ -69,6 +69,7 @@ void Ownership::store_arrival(const Bytes& key, KeyState& state, Instant now) {
     state.waiters.clear();
     return;
   }
+  forget_unstored(key);
   if (state.arrival->value.empty()) remember_deletion(key, now);
   state.arrival.reset();
   note_arrival(key);
@@ -86,6 +87,7 @@ void Ownership::use_copy(const Bytes& key, KeyState& state) {
       answer.header.flags = kRecordReadOnlyCopy | kRecordMigratedWithData;
       // Without room for a copy it is a plain read.
       kept = database_.store(key, answer.header, answer.value).has_value();
+      if (kept) forget_unstored(key);
     }
     database_.unlock(key);
   }

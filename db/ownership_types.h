@@ -63,6 +63,7 @@ using RecordActions = std::vector<RecordAction>;
 struct RecordTestHooks {
   bool leaving_hands_over_owned_only = false;  // 27: copies of the leaver that nobody else has are forgotten
   bool leaving_does_not_ask = false;           // 28: gone as soon as the grants are sent
+  bool unstored_leaves_no_backup = false;      // 29: what the store had no room for is handed on and forgotten
 };
 
 struct RecordSettings {

@@ -122,6 +122,7 @@ bool Ownership::bury(Pnn from, const record::VacuumEntry& entry) {
   bool ok = readable(entry.key, record);
   if (record && !owned_in_store(record) && record->header.rsn < entry.rsn) {
     ok = database_.store(entry.key, RecordHeader{entry.rsn, from, kRecordMigratedWithData}, {}).has_value();
+    if (ok) forget_unstored(entry.key);
   }
   database_.unlock(entry.key);
   return ok;
@@ -136,6 +137,7 @@ void Ownership::on_purge(Pnn from, const record::Purge& purge) {
       ok = readable(entry.key, record);
       if (record && !owned_in_store(record) && record->header.rsn <= entry.rsn) {
         ok = database_.erase(entry.key).has_value();
+        if (ok) forget_unstored(entry.key);
       }
       database_.unlock(entry.key);
     }

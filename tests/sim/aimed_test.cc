@@ -144,6 +144,38 @@ class AnsweredWhilePromised : public Course {
   }
 };
 
+// Records come to a node whose store is full, and leave it again over a slow link, while their last writer goes: on its way
+// such a record is nowhere but in the memory of the full node.
+class HandedOnUnstored : public Course {
+ public:
+  HandedOnUnstored(std::uint64_t seed, bool planted) : Course(seed, settings(planted)) {
+    SimNode& writer = node(0);
+    SimNode& full = node(1);
+    for (int round = 0; round < 10 && cluster_.violation().empty(); ++round) {
+      run(milliseconds(100));
+      full.store().memory().faults.full = true;
+      cluster_.world().link(full.pnn(), Pnn{2}).delay_most = milliseconds(40);
+      run(milliseconds(50));
+      const std::uint64_t before = cluster_.counts().leaves;
+      cluster_.set_stopped(writer, true);
+      if (!run_until([&] { return cluster_.counts().leaves > before; })) return;
+      run(milliseconds(300));
+      full.store().memory().faults.full = false;
+      cluster_.world().heal_all_links();
+      cluster_.set_stopped(writer, false);
+      (void)cluster_.run_for(seconds(10), [this] { return cluster_.well(); });
+    }
+  }
+
+ private:
+  static ClusterSettings settings(bool planted) {
+    ClusterSettings s;
+    s.talk_clients = 0;
+    s.plants.records.unstored_leaves_no_backup = planted;
+    return s;
+  }
+};
+
 template <class MakeCourse>
 std::string first_violation(MakeCourse make) {
   for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
@@ -162,6 +194,11 @@ TEST(Aimed, AnAnswerBeforeTheViewIsInstalledMakesTwoHolders) {
   plant_bug(Plant::AnswerBeforeInstall);
   EXPECT_THAT(first_violation([](std::uint64_t seed) { return AnsweredWhilePromised(seed); }), HasSubstr("both own"));
   plant_bug(Plant::None);
+}
+
+TEST(Aimed, ARecordHandedOnWithoutABackupGoesWithItsLastWriter) {
+  EXPECT_THAT(first_violation([](std::uint64_t seed) { return HandedOnUnstored(seed, false); }), IsEmpty());
+  EXPECT_THAT(first_violation([](std::uint64_t seed) { return HandedOnUnstored(seed, true); }), HasSubstr("I5"));
 }
 
 TEST(Aimed, ACommitCalledAbsentBeforeAllUseTheViewComesBack) {

@@ -198,8 +198,11 @@ void NodeCluster::note_drained(SimNode& leaver) {
       SimNode& other = node(member.pnn);
       const Ownership* records = other.node().records().find(key.first);
       kept = kept || (records != nullptr && records->owns(key.second));
-      const auto record = other.store().look(key.first, key.second);
-      if (!record || RecordClient::version_of(record->value) < version) continue;
+      // In its store, or in memory for want of room.
+      const auto in_store = other.store().look(key.first, key.second);
+      const auto here = records != nullptr ? records->stored(key.second) : std::nullopt;
+      const auto has = [version](const auto& record) { return record && RecordClient::version_of(record->value) >= version; };
+      if (!has(in_store) && !has(here)) continue;
       kept = true;
       ghost_.holds(key, member, version);
     }

@@ -1,8 +1,8 @@
 #pragma once
 // A process that talks: it sends numbered messages to the same process on every node, each to its own srvid, and now and
 // then traverses the counters. Checked: a message arrives at most once and in the order of sending, only where it was
-// sent to; a traverse ends, and in quiet times shows each live record exactly once, with its newest version. In its
-// round it hears from every node and is heard by all.
+// sent to; a traverse ends, and in quiet times shows each live record exactly once, with its newest version that no lost
+// node has taken along. In its round it hears from every node and is heard by all.
 
 #include <map>
 #include <set>

@@ -27,7 +27,7 @@ void survive(WorldOptions options, unsigned runs) {
 
 TEST(OwnershipRuns, CalmClusterServesEverybody) {
   WorldOptions options;
-  options.crashes = options.view_changes = options.losses = options.leaves = false;
+  options.crashes = options.view_changes = options.losses = options.full_stores = options.leaves = false;
   survive(options, 300);
 }
 
@@ -60,6 +60,7 @@ TEST_P(RecordPlants, AreNoticed) {
   WorldOptions options;
   options.plant = GetParam();
   options.keys = 1;
+  options.full_stores = options.plant == Plant::UnstoredLeavesNoBackup;
   // Any view change would repair what a loss broke.
   if (options.plant == Plant::LossWithoutView) options.crashes = options.view_changes = options.leaves = false;
   for (unsigned seed = 1; seed <= 3000; ++seed) {
@@ -78,7 +79,8 @@ INSTANTIATE_TEST_SUITE_P(Rules, RecordPlants,
                                          Plant::MajorityOfAnswers, Plant::ForwardWithoutAfter,
                                          Plant::KeepsRecordsOnReturn, Plant::LossWithoutView,
                                          Plant::MigratedFlagLost, Plant::RevokeSkipped,
-                                         Plant::LeaverForgetsCopies, Plant::LeaverDoesNotAsk));
+                                         Plant::LeaverForgetsCopies, Plant::LeaverDoesNotAsk,
+                                         Plant::UnstoredLeavesNoBackup));
 
 }  // namespace
 }  // namespace tdbmesh::test

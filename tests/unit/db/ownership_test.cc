@@ -191,6 +191,45 @@ TEST_F(OneNode, FullStoreIsToldToTheClientAndTheRecordCanStillLeave) {
             (RecordActions{send(Pnn{2}, record::Grant{"key", 8, 6, true, "v"})}));
 }
 
+// The grant may be cut off by a view change: then the giver's copy is the only one.
+TEST_F(OneNode, BackupThatTheStoreHasNoRoomForIsKept) {
+  (void)node->client_call(CallId{1}, "key", Kind::Write, now);
+  store.faults.full = true;
+  (void)receive(Pnn{1}, record::Grant{"key", 1, 5, true, "v"});
+  (void)receive(Pnn{1}, record::Forward{"key", Pnn{2}, 8, Kind::Write, 1, {}});
+  EXPECT_EQ(receive(Pnn{1}, record::Query{"key", 3}),
+            (RecordActions{send(Pnn{1}, record::Answer{"key", 3, false, Rsn{5}})}));
+  EXPECT_EQ(receive(Pnn{2}, record::Leaving{1, {{"key", 5, Pnn{0}}}}),
+            (RecordActions{send(Pnn{2}, record::Keeping{1, false, {true}})}));
+  store.faults.full = false;
+  ASSERT_LE(node->next_wake(), now + milliseconds(200));
+  now += milliseconds(200);
+  (void)node->tick(now);
+  EXPECT_EQ(**database->fetch("key"), (StoredRecord{RecordHeader{5, Pnn{2}, kRecordMigratedWithData}, "v"}));
+}
+
+TEST_F(OneNode, BackupThatTheStoreHasNoRoomForIsClaimedAdoptedAndPurged) {
+  store.faults.full = true;
+  for (const Bytes key : {"adopted", "purged"}) {
+    (void)node->client_call(CallId{1}, key, Kind::Write, now);
+    const record::RequestNumber q = key == "adopted" ? 1 : 2;
+    (void)receive(Pnn{1}, record::Grant{key, q, 5, true, "v"});
+    (void)receive(Pnn{1}, record::Forward{key, Pnn{2}, 8, Kind::Write, q, {}});
+  }
+  (void)receive(Pnn{2}, record::Purge{{{"purged", 5}}});
+  EXPECT_EQ(receive(Pnn{1}, record::Query{"purged", 3}),
+            (RecordActions{send(Pnn{1}, record::Answer{"purged", 3, false, {}})}));
+  const View next = view_of(kSecond, {Pnn{0}, Pnn{1}, Pnn{2}}, Pnn{1}, kSecond);
+  node->prepare(next, false, now);
+  const auto claims = node->install(next, now);
+  ASSERT_FALSE(claims.empty());
+  const auto& first = std::get<record::Claim>(std::get<SendRecord>(claims[0]).message.body);
+  EXPECT_EQ(first.entries, (std::vector<record::ClaimEntry>{{"adopted", false, 5}}));
+  const auto granted = receive(Pnn{1}, record::Forward{"adopted", Pnn{2}, 9, Kind::Write, 0, Rsn{5}});
+  ASSERT_EQ(granted.size(), 1u);
+  EXPECT_EQ(std::get<SendRecord>(granted[0]).message.body, record::Body(record::Grant{"adopted", 9, 7, true, "v"}));
+}
+
 TEST_F(OneNode, UnreadableStoreDoesNotPassForAnEmptyOne) {
   store.faults.failing = true;
   const auto actions = receive(Pnn{1}, record::Query{"key", 3});

@@ -46,6 +46,7 @@ void RecordWorld::boot(Node& node) {
   settings.vacuum_interval = milliseconds(40);
   settings.hooks.leaving_hands_over_owned_only = options_.plant == Plant::LeaverForgetsCopies;
   settings.hooks.leaving_does_not_ask = options_.plant == Plant::LeaverDoesNotAsk;
+  settings.hooks.unstored_leaves_no_backup = options_.plant == Plant::UnstoredLeavesNoBackup;
   node.router = std::make_unique<RecordRouter>(node.pnn, settings);
   node.accepted = node.installed = View{};
   node.clients.assign(options_.clients, Client{});
@@ -299,10 +300,14 @@ void RecordWorld::start_read(Node& node, Client& client) {
 }
 
 void RecordWorld::answer(Node& node, const AnswerCall& answered) {
-  if (!node.gate) fail(fmt::format("node {} answers a client with a closed gate", number(node.pnn)));
+  // A refusal shows nothing of any record.
+  if (!node.gate && answered.status == 0) fail(fmt::format("node {} answers a client with a closed gate", number(node.pnn)));
   for (Client& client : node.clients) {
     if (client.call != answered.call) continue;
-    if (client.doing == Doing::Waiting) {
+    if (answered.status != 0) {
+      if (!node.store->faults.full) fail("a client is told that a store has no room, and it has");
+      client.doing = Doing::Idle;
+    } else if (client.doing == Doing::Waiting) {
       const auto have = *node.database->fetch(key(client.key));
       if (!have || have->header.dmaster != node.pnn || (have->header.flags & 0x0f000000) != 0) {
         fail(fmt::format("node {} answers a writer without the record", number(node.pnn)));
@@ -534,6 +539,11 @@ void RecordWorld::step(bool faults) {
     node.leaving = node.left = false;
     perform(node, node.router->drain(false, now_));
     want_view_ = true;
+  }
+  if (options_.full_stores) {
+    Node& node = nodes_[random_.below(nodes_.size())];
+    bool* full = node.alive ? &node.store->faults.full : nullptr;
+    if (full != nullptr) *full = faults && (*full ? !random_.chance(20) : random_.chance(100));
   }
   if (faults && random_.chance(300)) {  // a lease runs out, and is renewed later
     Node& node = nodes_[random_.below(nodes_.size())];

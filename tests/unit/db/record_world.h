@@ -33,6 +33,7 @@ enum class Plant {
   RevokeSkipped,           // 23
   LeaverForgetsCopies,     // 27
   LeaverDoesNotAsk,        // 28
+  UnstoredLeavesNoBackup,  // 29
 };
 
 struct WorldOptions {
@@ -46,6 +47,7 @@ struct WorldOptions {
   bool losses = true;
   bool vacuum = true;
   bool readonly = true;
+  bool full_stores = true;  // stores have no room for a while
   bool leaves = true;   // nodes leave in order now and then
   unsigned leave_every = 250;  // steps, on average
   Plant plant = Plant::None;
