@@ -113,9 +113,10 @@ constexpr BytesView kFromClient = "CurveZMQMESSAGEC";
 constexpr BytesView kFromServer = "CurveZMQMESSAGES";
 }  // namespace
 
-void CurveBox::seal(std::uint8_t flags, BytesView payload, Bytes& out) {
+void CurveBox::seal(std::uint8_t flags, BytesView front, BytesView rest, Bytes& out) {
   const std::size_t begin = out.size();
-  out.resize(begin + kOverhead + payload.size());
+  const std::size_t length = 1 + front.size() + rest.size();
+  out.resize(begin + kOverhead - 1 + length);
   char* at = out.data() + begin;
   std::memcpy(at, kMessage.data(), kMessage.size());
   at += kMessage.size();
@@ -123,9 +124,11 @@ void CurveBox::seal(std::uint8_t flags, BytesView payload, Bytes& out) {
   unsigned char* auth = raw(at + kNumber);
   unsigned char* text = auth + kAuth;
   text[0] = flags;
-  if (!payload.empty()) std::memcpy(text + 1, payload.data(), payload.size());
+  char* inside = reinterpret_cast<char*>(text) + 1;
+  inside += front.copy(inside, front.size());
+  rest.copy(inside, rest.size());
   const Nonce nonce = numbered(client_ ? kFromClient : kFromServer, sent_);
-  crypto_box_detached_afternm(text, auth, text, 1 + payload.size(), nonce.data(), key_.data());
+  crypto_box_detached_afternm(text, auth, text, length, nonce.data(), key_.data());
 }
 
 std::optional<CurveBox::Opened> CurveBox::open(char* body, std::size_t size) {

@@ -54,7 +54,8 @@ class CurveBox {
   ~CurveBox();
 
   // Appends the body of one encrypted frame, kOverhead longer than `payload`.
-  void seal(std::uint8_t flags, BytesView payload, Bytes& out);
+  // What is sealed is `front` and `rest` as one.
+  void seal(std::uint8_t flags, BytesView front, BytesView rest, Bytes& out);
   // Decrypts the body of a frame where it stands. nullopt: forged, damaged, repeated, or no MESSAGE.
   [[nodiscard]] std::optional<Opened> open(char* body, std::size_t size);
 

@@ -17,9 +17,8 @@ Bytes encode_envelope(const Envelope& envelope) {
   return std::move(packer).take();
 }
 
-Result<Envelope> decode_envelope(BytesView bytes) {
-  if (bytes.size() > kMostEnvelopeBytes) return failure(Fault::Malformed, "envelope too long");
-  Unpacker unpacker(bytes);
+Result<Envelope> take_envelope(BytesView& message) {
+  Unpacker unpacker(message);
   if (unpacker.array(7) != 7) return failure(Fault::Malformed, "envelope with wrong number of fields");
   if (unpacker.u64() != kMeshVersion) return failure(Fault::Malformed, "envelope of another version");
   Envelope envelope;
@@ -30,12 +29,13 @@ Result<Envelope> decode_envelope(BytesView bytes) {
   envelope.session = unpacker.u64();
   envelope.connection = unpacker.u64();
   envelope.sequence = unpacker.u64();
-  if (!unpacker.finished()) return failure(Fault::Malformed, "envelope truncated or with wrong fields");
+  if (!unpacker.ok()) return failure(Fault::Malformed, "envelope truncated or with wrong fields");
   if (kind > static_cast<std::uint64_t>(MessageKind::Address)) return failure(Fault::Malformed, "unknown message kind");
   if (envelope.incarnation == 0 || envelope.session == 0 || envelope.connection == 0 ||
       (envelope.sequence == 0 && kind != Envelope::kCounts)) {
     return failure(Fault::Malformed, "envelope with impossible numbers");
   }
+  message = unpacker.rest();
   return envelope;
 }
 

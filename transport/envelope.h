@@ -1,7 +1,7 @@
 #pragma once
 // What stands in front of every message between nodes: who sends, in which life, and the number that lets
-// the receiver see what is missing. On the wire a message is two frames: this header (one msgpack array)
-// and the body, untouched, so that a body of many MiB is not copied into a larger buffer.
+// the receiver see what is missing. On the wire a message is one frame: this header (one msgpack array), then
+// the body, untouched. (As two frames it was encrypted twice, which for most messages is the dearest part of it.)
 //
 // Numbers: a `session` is one life of the sender talking to one life of the receiver; within it `sequence`
 // counts from 1 every message that was handed over for this receiver, dropped ones too, so whatever was lost
@@ -20,7 +20,7 @@
 
 namespace tdbmesh {
 
-inline constexpr std::uint32_t kMeshVersion = 1;
+inline constexpr std::uint32_t kMeshVersion = 2;
 // The largest body; a larger one is refused by sender and receiver. Room for the largest database value
 // that we promise plus its surroundings, small enough that one peer cannot make us allocate without end.
 inline constexpr std::size_t kMostMessageBytes = std::size_t{256} << 20;
@@ -41,7 +41,8 @@ struct Envelope {
 };
 
 [[nodiscard]] Bytes encode_envelope(const Envelope& envelope);
-// Malformed for anything but a header of this version with a known kind, an incarnation and sane numbers.
-[[nodiscard]] Result<Envelope> decode_envelope(BytesView bytes);
+// Takes it from the front of a message; the body is left. Malformed for anything but a header of this version with a known
+// kind, an incarnation and sane numbers.
+[[nodiscard]] Result<Envelope> take_envelope(BytesView& message);
 
 }  // namespace tdbmesh

@@ -119,7 +119,7 @@ class HeartbeatThread::Impl final : public ZmtpSender::Listener, public ZmtpRece
   void on_connected(ZmtpSender&) override {}
   void on_disconnected(ZmtpSender&, bool) override {}
   void on_turned_away(ZmtpSender&, const std::string&) override {}
-  void on_message(Pnn from, const std::string& address, const ZmtpReceiver::Message& message) override;
+  void on_message(Pnn from, const std::string& address, BytesView message) override;
   void on_refused(const Rejection& rejection) override;
 
   // The thread's, once it runs.
@@ -245,14 +245,14 @@ void HeartbeatThread::Impl::send_out() {
   out_.clear();
 }
 
-void HeartbeatThread::Impl::on_message(Pnn from, const std::string&, const ZmtpReceiver::Message& message) {
+void HeartbeatThread::Impl::on_message(Pnn from, const std::string&, BytesView message) {
   const auto peer = peers_.find(from);
-  if (peer == peers_.end() || message.frames != 1) return;
+  if (peer == peers_.end() || message.empty()) return;
   const Instant now = boot_time_now();
   peer->second.quiet_since = now;
   {
     const std::lock_guard lock(mutex);
-    news_ = core_.on_bytes(from, message.first, now, out_) || news_;
+    news_ = core_.on_bytes(from, message, now, out_) || news_;
   }
   send_out();
 }

@@ -56,7 +56,7 @@ class Mesh::Impl final : public ZmtpSender::Listener, public ZmtpReceiver::Liste
   void on_connected(ZmtpSender& sender) override;
   void on_disconnected(ZmtpSender& sender, bool reset) override;
   void on_turned_away(ZmtpSender& sender, const std::string& why) override;
-  void on_message(Pnn from, const std::string& address, const ZmtpReceiver::Message& message) override;
+  void on_message(Pnn from, const std::string& address, BytesView message) override;
   void on_refused(const Rejection& rejection) override;
 
   Peer* find(Pnn pnn) {
@@ -241,14 +241,13 @@ void Mesh::Impl::on_refused(const Rejection& rejection) {
   report(refusals_, rejection);
 }
 
-void Mesh::Impl::on_message(Pnn caller, const std::string& address, const ZmtpReceiver::Message& message) {
+void Mesh::Impl::on_message(Pnn caller, const std::string& address, BytesView message) {
   const auto complain = [&](const char* what) { report(drops_, {address, what, false}, "dropped a message: "); };
   // Who it is says the connection; the rest of the header is the sender's word.
-  const auto envelope = decode_envelope(message.first);
-  if (message.frames != 2 || !envelope) {
+  const auto envelope = take_envelope(message);
+  if (!envelope) {
     ++statistics.dropped_malformed;
-    if (!envelope) complain("it sent a malformed envelope");
-    return;
+    return complain("it sent a malformed envelope");
   }
   Peer* peer = find(caller);
   if (peer == nullptr || envelope->from != caller) {
@@ -268,7 +267,7 @@ void Mesh::Impl::on_message(Pnn caller, const std::string& address, const ZmtpRe
   }
   if (envelope->kind == Envelope::kCounts) return;
   ++statistics.received;
-  listener_.on_message(caller, envelope->incarnation, static_cast<MessageKind>(envelope->kind), message.second);
+  listener_.on_message(caller, envelope->incarnation, static_cast<MessageKind>(envelope->kind), message);
 }
 
 // ---- counts ----

@@ -45,8 +45,8 @@ class ZmtpConnection {
 
   // Reads what is there, though not without end: call it again while the descriptor is readable.
   [[nodiscard]] Io read(Sink& sink);
-  // Queues a frame; it leaves with the next flush(). Only when ready().
-  void put_frame(BytesView frame, bool more) { session_.put_frame(frame, more, output_); }
+  // Queues a message of one frame, `front` and `rest` as one; it leaves with the next flush(). Only when ready().
+  void put_message(BytesView front, BytesView rest) { session_.put_message(front, rest, output_); }
   [[nodiscard]] Io flush();
   [[nodiscard]] std::size_t unsent() const { return output_.size() - output_at_; }
 

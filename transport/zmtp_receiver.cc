@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -19,7 +18,6 @@ constexpr int kAcceptsPerTurn = 64;
 constexpr Duration kAcceptPause = milliseconds(100);
 constexpr int kLastReads = 64;                       // of a connection that a newer one replaces
 constexpr std::size_t kMostUnsent = 16 * 1024;       // answers to PINGs that are not fetched
-constexpr std::size_t kMostFirstFrame = 4096;        // larger ones are cut: nobody sends them
 
 constexpr const char* kGaveUp = "gave up before it said who it is";
 constexpr const char* kTooSlow = "did not say who it is within 3 seconds";
@@ -37,16 +35,9 @@ class ZmtpReceiver::Caller final : public ZmtpConnection::Sink {
                    receiver.buffer_),
         receiver_(receiver) {}
 
-  // A message is told when its last frame is there; what comes after the second frame only shows in their number.
   bool on_frame(BytesView frame, bool more) override {
-    frames_ = std::min(frames_ + 1, 3);
-    if (more) {
-      if (frames_ == 1) first_.assign(frame.substr(0, kMostFirstFrame));
-      return true;
-    }
-    const Message message{frames_ == 1 ? frame : BytesView(first_), frames_ == 2 ? frame : BytesView(), frames_};
-    frames_ = 0;
-    receiver_.listener_.on_message(*pnn, address, message);
+    const bool whole = !std::exchange(unfinished_, more) && !more;
+    if (!more) receiver_.listener_.on_message(*pnn, address, whole ? frame : BytesView());
     return !ended;
   }
 
@@ -60,8 +51,7 @@ class ZmtpReceiver::Caller final : public ZmtpConnection::Sink {
 
  private:
   ZmtpReceiver& receiver_;
-  Bytes first_;
-  int frames_ = 0;
+  bool unfinished_ = false;  // the last frame said that the message goes on
 };
 
 Result<std::unique_ptr<ZmtpReceiver>> ZmtpReceiver::open(EventLoop& loop, ReceiverConfig config, const AccessList& access,

@@ -35,18 +35,13 @@ struct ReceiverConfig {
 
 class ZmtpReceiver {
  public:
-  // One message: its first two frames, and how many it has (3 for all beyond).
-  struct Message {
-    BytesView first;
-    BytesView second;
-    int frames = 0;
-  };
   // Called from the event loop only.
   class Listener {
    public:
     virtual ~Listener() = default;
-    // The views end with the call. `from` is who the connection belongs to, `address` where it comes from.
-    virtual void on_message(Pnn from, const std::string& address, const Message& message) = 0;
+    // The view ends with the call. `from` is who the connection belongs to, `address` where it comes from. Of a message of
+    // several frames, which no node sends, nothing is left.
+    virtual void on_message(Pnn from, const std::string& address, BytesView message) = 0;
     virtual void on_refused(const Rejection& rejection) = 0;
   };
 

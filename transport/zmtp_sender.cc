@@ -119,14 +119,9 @@ void ZmtpSender::on_connected() {
   listener_.on_connected(*this);
 }
 
-void ZmtpSender::seal(BytesView header, BytesView body) {
-  if (!header.empty()) connection_->put_frame(header, true);
-  connection_->put_frame(body, false);
-}
-
 bool ZmtpSender::put(BytesView header, Bytes body) {
   if (ready() && queue_.empty() && connection_->unsent() < config_.most_unsent) {
-    seal(header, body);
+    connection_->put_message(header, body);
     dirty_ = true;
     return true;
   }
@@ -145,7 +140,7 @@ bool ZmtpSender::flush() {
   for (std::size_t written = 0; written < kMostPerFlush;) {
     while (connected_ && !queue_.empty() && connection_->unsent() < config_.most_unsent) {
       queued_bytes_ -= queue_.front().body.size();
-      seal(queue_.front().header, queue_.front().body);
+      connection_->put_message(queue_.front().header, queue_.front().body);
       queue_.pop_front();
     }
     written += connection_->unsent();

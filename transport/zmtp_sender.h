@@ -50,7 +50,7 @@ class ZmtpSender final : private ZmtpConnection::Sink {
   ZmtpSender(const ZmtpSender&) = delete;
   ZmtpSender& operator=(const ZmtpSender&) = delete;
 
-  // A message of two frames, or of one if `header` is empty. False if there is no room: nothing happened.
+  // A message: `header` and `body` as one. False if there is no room: nothing happened.
   [[nodiscard]] bool put(BytesView header, Bytes body);
   // Drops what is queued and the connection, and begins anew.
   void restart();
@@ -72,7 +72,6 @@ class ZmtpSender final : private ZmtpConnection::Sink {
   void on_connected();
   void lost(bool reset, bool refused = false);
   void settle(ZmtpConnection::Io io);
-  void seal(BytesView header, BytesView body);
   bool flush();
   bool on_frame(BytesView, bool) override { return true; }  // a session that sends takes none
   [[nodiscard]] bool ready() const { return connection_ && connected_; }

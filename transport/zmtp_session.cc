@@ -183,19 +183,19 @@ bool Session::on_command(BytesView body, Bytes& out) {
   Bytes pong("\x04PONG");
   pong.append(context);
   append_frame_header(out, 0, pong.size() + CurveBox::kOverhead);
-  std::get<CurveBox>(curve_).seal(CurveBox::kCommand, pong, out);
+  std::get<CurveBox>(curve_).seal(CurveBox::kCommand, {}, pong, out);
   return true;
 }
 
-void Session::put_frame(BytesView frame, bool more, Bytes& out) {
+void Session::put_message(BytesView front, BytesView rest, Bytes& out) {
   TDBMESH_CHECK(state_ == State::Ready);
   if (auto* box = std::get_if<CurveBox>(&curve_)) {
-    append_frame_header(out, 0, frame.size() + CurveBox::kOverhead);
-    box->seal(more ? CurveBox::kMore : 0, frame, out);
+    append_frame_header(out, 0, front.size() + rest.size() + CurveBox::kOverhead);
+    box->seal(0, front, rest, out);
     return;
   }
-  append_frame_header(out, more ? kMore : 0, frame.size());
-  out.append(frame);
+  append_frame_header(out, 0, front.size() + rest.size());
+  out.append(front).append(rest);
 }
 
 }  // namespace tdbmesh::zmtp

@@ -56,8 +56,8 @@ class Session {
 
   // What goes out first.
   [[nodiscard]] Bytes opening() const;
-  // Appends one frame, once the state is Ready. `more`: another of the same message follows.
-  void put_frame(BytesView frame, bool more, Bytes& out);
+  // Appends a message of one frame, `front` and `rest` as one, once the state is Ready.
+  void put_message(BytesView front, BytesView rest, Bytes& out);
 
  private:
   enum class Phase { Greeting, Hello, Welcome, Initiate, CurveReady, NullReady, Traffic };

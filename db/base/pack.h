@@ -16,6 +16,7 @@ namespace tdbmesh {
 
 class Packer {
  public:
+  Packer() { out_.reserve(kUsualBytes); }
   Packer& array(std::size_t count);  // `count` values follow and belong to it
   Packer& u64(std::uint64_t value);
   Packer& flag(bool value) { return u64(value ? 1 : 0); }
@@ -25,6 +26,7 @@ class Packer {
   [[nodiscard]] Bytes take() && { return std::move(out_); }
 
  private:
+  static constexpr std::size_t kUsualBytes = 120;  // most messages are shorter, and a string that grows is moved each time
   Bytes out_;
 };
 
@@ -47,8 +49,17 @@ class Unpacker {
   [[nodiscard]] bool ok() const { return ok_; }
   // All fields were right and nothing is left over.
   [[nodiscard]] bool finished() const { return ok_ && at_ == input_.size(); }
+  // What has not been read.
+  [[nodiscard]] BytesView rest() const { return input_.substr(at_); }
 
  private:
+  [[nodiscard]] bool at_end() const { return !ok_ || at_ >= input_.size(); }
+  [[nodiscard]] std::uint8_t byte(std::size_t at) const { return static_cast<std::uint8_t>(input_[at]); }
+  [[nodiscard]] std::uint64_t big_endian(std::size_t from, std::size_t size) const;
+  // Reads one of `formats` formats from `first_format` on, each with a number of twice the size of that of the one before it. Not at
+  // the end; false, and nothing is read, when it is none of them or cut short.
+  bool header(std::uint8_t first_format, std::size_t formats, std::size_t smallest, std::uint64_t& value);
+
   BytesView input_;
   std::size_t at_ = 0;
   bool ok_ = true;

@@ -203,8 +203,8 @@ Envelope envelope_of(std::uint32_t from, std::uint64_t sequence) {
 TEST_F(MeshOfNodes, DropsAnEnvelopeThatNamesAnotherSender) {
   network_.start(0, 1);
   Insider insider(network_);
-  insider.send({encode_envelope(envelope_of(1, 1)), "as node 1"});
-  insider.send({encode_envelope(envelope_of(2, 1)), "as myself"});
+  insider.send({encode_envelope(envelope_of(1, 1)) + "as node 1"});
+  insider.send({encode_envelope(envelope_of(2, 1)) + "as myself"});
   ASSERT_TRUE(network_.until([&] { return !network_.heard(0).bodies().empty(); }));
   EXPECT_THAT(network_.heard(0).bodies(), ElementsAre("as myself"));
   EXPECT_EQ(network_.mesh(0).statistics().dropped_forged, 1u);
@@ -213,10 +213,10 @@ TEST_F(MeshOfNodes, DropsAnEnvelopeThatNamesAnotherSender) {
 TEST_F(MeshOfNodes, DropsWhatDoesNotDecode) {
   network_.start(0, 1);
   Insider insider(network_);
-  insider.send({"one frame"});
-  insider.send({"rubbish", "body"});
-  insider.send({encode_envelope(envelope_of(2, 1)), "two", "three"});
-  insider.send({encode_envelope(envelope_of(2, 1)), "good"});
+  insider.send({"rubbish"});
+  insider.send({encode_envelope(envelope_of(2, 1)), "two frames"});
+  insider.send({encode_envelope(envelope_of(2, 1)), "and", "three"});
+  insider.send({encode_envelope(envelope_of(2, 1)) + "good"});
   ASSERT_TRUE(network_.until([&] { return !network_.heard(0).bodies().empty(); }));
   EXPECT_THAT(network_.heard(0).bodies(), ElementsAre("good"));
   EXPECT_EQ(network_.mesh(0).statistics().dropped_malformed, 3u);
@@ -228,18 +228,18 @@ TEST_F(MeshOfNodes, RefusesRepetitionsAndOlderConnectionsAndLives) {
   Envelope envelope = envelope_of(2, 1);
   envelope.incarnation = 3;
   envelope.connection = 5;
-  insider.send({encode_envelope(envelope), "first"});
-  insider.send({encode_envelope(envelope), "again"});
+  insider.send({encode_envelope(envelope) + "first"});
+  insider.send({encode_envelope(envelope) + "again"});
   Envelope older = envelope;
   older.connection = 4;
   older.sequence = 2;
-  insider.send({encode_envelope(older), "older connection"});
+  insider.send({encode_envelope(older) + "older connection"});
   older = envelope;
   older.incarnation = 2;
   older.sequence = 2;
-  insider.send({encode_envelope(older), "older life"});
+  insider.send({encode_envelope(older) + "older life"});
   envelope.sequence = 2;
-  insider.send({encode_envelope(envelope), "second"});
+  insider.send({encode_envelope(envelope) + "second"});
   ASSERT_TRUE(network_.until([&] { return network_.heard(0).bodies().size() >= 2; }));
   EXPECT_THAT(network_.heard(0).bodies(), ElementsAre("first", "second"));
   EXPECT_EQ(network_.mesh(0).statistics().dropped_stale, 3u);

@@ -11,8 +11,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   const BytesView input = fuzz_view(data + 1, size - 1);
   if (data[0] % 2 == 0) {
-    const auto envelope = decode_envelope(input);
-    if (envelope) TDBMESH_CHECK(decode_envelope(encode_envelope(*envelope)).value() == *envelope);
+    BytesView rest = input;
+    const auto envelope = take_envelope(rest);
+    if (!envelope) return 0;
+    const Bytes bytes = encode_envelope(*envelope) + Bytes(rest);
+    BytesView again = bytes;
+    TDBMESH_CHECK(take_envelope(again).value() == *envelope && again == rest);
     return 0;
   }
   const auto packet = decode_heartbeat_packet(input);

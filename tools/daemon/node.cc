@@ -106,9 +106,11 @@ void Node::begin_turn(Instant now) {
 }
 
 void Node::end_turn() {
-  std::deque<RelayPayload> mine;
-  mine.swap(to_self_);
-  for (const RelayPayload& payload : mine) handle_relay(self(), payload);
+  if (!to_self_.empty()) {
+    std::deque<RelayPayload> mine;
+    mine.swap(to_self_);
+    for (const RelayPayload& payload : mine) handle_relay(self(), payload);
+  }
   answer_trivial_events();
 
   if (control_wake() <= now_) tick_control();

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace tdbmesh {
 namespace {
 
@@ -35,6 +37,29 @@ TEST(Pack, EveryTruncationIsNoticed) {
     u.array(2);
     u.generation();
     EXPECT_FALSE(u.finished()) << cut;
+  }
+}
+
+TEST(Pack, ReadsNumbersAndLengthsOfEverySize) {
+  for (const std::uint64_t value : {0x0ull, 0x7Full, 0x80ull, 0xFFull, 0x100ull, 0xFFFFull, 0x1'0000ull, 0xFFFF'FFFFull,
+                                    0x1'0000'0000ull, 0xFFFF'FFFF'FFFF'FFFFull}) {
+    Packer p;
+    p.u64(value).bytes(Bytes(std::min(value, std::uint64_t{0x1'0000}), 'x')).u64(1);
+    const Bytes wire = std::move(p).take();
+    Unpacker u(wire);
+    EXPECT_EQ(u.u64(), value);
+    EXPECT_EQ(u.bytes().size(), std::min(value, std::uint64_t{0x1'0000}));
+    EXPECT_EQ(u.rest(), "\x01");
+    EXPECT_EQ(u.u64(), 1u);
+    EXPECT_TRUE(u.finished());
+  }
+  for (const std::size_t count : {0u, 15u, 16u, 0xFFFFu, 0x1'0000u}) {
+    Packer p;
+    p.array(count);
+    const Bytes wire = std::move(p).take() + Bytes(count, '\0');
+    Unpacker u(wire);
+    EXPECT_EQ(u.array(count), count);
+    EXPECT_EQ(u.rest().size(), count);
   }
 }
 

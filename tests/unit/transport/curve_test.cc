@@ -40,14 +40,14 @@ TEST_F(Curve, BothDirectionsCarryWhatIsSealed) {
   shake();
   for (const Bytes& payload : {Bytes(), Bytes("x"), Bytes(100'000, 'y')}) {
     Bytes there;
-    from_client_.seal(CurveBox::kMore, payload, there);
+    from_client_.seal(CurveBox::kMore, {}, payload, there);
     EXPECT_EQ(there.size(), payload.size() + CurveBox::kOverhead);
     const auto opened = to_server_.open(there.data(), there.size());
     ASSERT_TRUE(opened);
     EXPECT_EQ(opened->payload, payload);
     EXPECT_EQ(opened->flags, CurveBox::kMore);
     Bytes back;
-    to_server_.seal(0, payload, back);
+    to_server_.seal(0, {}, payload, back);
     EXPECT_EQ(Curve::opened(from_client_, back), payload);
   }
 }
@@ -55,7 +55,7 @@ TEST_F(Curve, BothDirectionsCarryWhatIsSealed) {
 TEST_F(Curve, EveryFlippedBitOfAMessageIsSeen) {
   shake();
   Bytes good;
-  from_client_.seal(0, "payload", good);
+  from_client_.seal(0, "pay", "load", good);
   for (std::size_t bit = 0; bit < 8 * good.size(); ++bit) {
     Bytes bad = good;
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
@@ -67,7 +67,7 @@ TEST_F(Curve, EveryFlippedBitOfAMessageIsSeen) {
 TEST_F(Curve, EveryTruncatedMessageIsRefused) {
   shake();
   Bytes good;
-  from_client_.seal(0, "payload", good);
+  from_client_.seal(0, "pay", "load", good);
   for (std::size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(opened(to_server_, good.substr(0, n))) << n;
   EXPECT_FALSE(opened(to_server_, good + "x"));
   EXPECT_EQ(opened(to_server_, good), "payload");
@@ -77,8 +77,8 @@ TEST_F(Curve, RepeatedAndReorderedMessagesAreRefused) {
   shake();
   Bytes first;
   Bytes second;
-  from_client_.seal(0, "first", first);
-  from_client_.seal(0, "second", second);
+  from_client_.seal(0, {}, "first", first);
+  from_client_.seal(0, {}, "second", second);
   EXPECT_EQ(opened(to_server_, second), "second");
   EXPECT_FALSE(opened(to_server_, second));
   EXPECT_FALSE(opened(to_server_, first));
@@ -87,7 +87,7 @@ TEST_F(Curve, RepeatedAndReorderedMessagesAreRefused) {
 TEST_F(Curve, AMessageIsNotTakenForOneOfTheOtherDirection) {
   shake();
   Bytes message;
-  from_client_.seal(0, "there", message);
+  from_client_.seal(0, {}, "there", message);
   EXPECT_FALSE(opened(from_client_, message));
 }
 

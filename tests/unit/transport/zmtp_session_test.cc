@@ -57,18 +57,18 @@ INSTANTIATE_TEST_SUITE_P(Mechanisms, ZmtpSession, testing::Bool(),
 TEST_P(ZmtpSession, ConnectsAndCarriesFrames) {
   talk(sender_, receiver_);
   ASSERT_TRUE(sender_.ready() && receiver_.ready());
-  sender_.session.put_frame("header", true, sender_.out);
-  sender_.session.put_frame(Bytes(70'000, 'b'), false, sender_.out);
+  sender_.session.put_message({}, "small", sender_.out);
+  sender_.session.put_message("header ", Bytes(70'000, 'b'), sender_.out);
   talk(sender_, receiver_);
   ASSERT_EQ(receiver_.frames.size(), 2u);
-  EXPECT_EQ(receiver_.frames[0], std::pair(Bytes("header"), true));
-  EXPECT_EQ(receiver_.frames[1], std::pair(Bytes(70'000, 'b'), false));
+  EXPECT_EQ(receiver_.frames[0], std::pair(Bytes("small"), false));
+  EXPECT_EQ(receiver_.frames[1], std::pair("header " + Bytes(70'000, 'b'), false));
 }
 
 TEST_P(ZmtpSession, DoesSoByteByByte) {
   talk(sender_, receiver_, 1);
   ASSERT_TRUE(sender_.ready() && receiver_.ready());
-  sender_.session.put_frame("body", false, sender_.out);
+  sender_.session.put_message({}, "body", sender_.out);
   talk(sender_, receiver_, 1);
   ASSERT_EQ(receiver_.frames.size(), 1u);
   EXPECT_EQ(receiver_.frames[0].first, "body");
@@ -110,7 +110,7 @@ TEST_P(ZmtpSession, BoundsTheFramesOfAHandshake) {
 
 TEST_P(ZmtpSession, BoundsTheFramesOfTraffic) {
   talk(sender_, receiver_);
-  sender_.session.put_frame(Bytes(100'001, 'x'), false, sender_.out);
+  sender_.session.put_message({}, Bytes(100'001, 'x'), sender_.out);
   receiver_.arrive(sender_.out);
   EXPECT_EQ(receiver_.session.failure(), "does not speak our protocol");
   EXPECT_TRUE(receiver_.frames.empty());
@@ -126,7 +126,7 @@ TEST_P(ZmtpSession, RefusesTrafficBeforeTheHandshakeIsOver) {
 
 TEST_P(ZmtpSession, RefusesMessagesThatComeBackToASender) {
   talk(sender_, receiver_);
-  receiver_.session.put_frame("psst", false, receiver_.out);
+  receiver_.session.put_message({}, "psst", receiver_.out);
   sender_.arrive(receiver_.out);
   EXPECT_EQ(sender_.session.state(), Session::State::Failed);
 }
@@ -189,7 +189,7 @@ TEST_F(ZmtpSessionCurve, RefusesAnotherKey) {
 
 TEST_F(ZmtpSessionCurve, RefusesARepeatedMessageAndOneInTheClear) {
   talk(sender_, receiver_);
-  sender_.session.put_frame("once", false, sender_.out);
+  sender_.session.put_message({}, "once", sender_.out);
   receiver_.arrive(sender_.out);
   ASSERT_EQ(receiver_.frames.size(), 1u);
   receiver_.arrive(sender_.out);
@@ -227,7 +227,7 @@ TEST_F(ZmtpSessionCurve, AnswersAPingInsideTheBox) {
   ASSERT_TRUE(client.on_ready(ready.data(), ready.size()));
   CurveBox box = client.box();
   Bytes sealed;
-  box.seal(CurveBox::kCommand, BytesView("\x04PING\0\x64" "context", 14), sealed);
+  box.seal(CurveBox::kCommand, {}, BytesView("\x04PING\0\x64" "context", 14), sealed);
   receiver_.arrive(frame(0, sealed));
   Bytes answer = said();
   const auto opened = box.open(answer.data(), answer.size());
