@@ -1,6 +1,7 @@
 #include "transport/ctdb_wire.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include <fmt/format.h>
@@ -61,8 +62,10 @@ void set_length(Bytes& packet) {
 }
 
 void put_header(ByteWriter& out, const Header& header, Operation operation) {
-  out.put(std::uint32_t{0}).put(kMagic).put(kVersion).put(header.generation);
-  out.put(static_cast<std::uint32_t>(operation)).put(header.destnode).put(header.srcnode).put(header.reqid);
+  // The first is the length, see set_length. At once: each of a packet's appends is a call into the library.
+  const std::array<std::uint32_t, 8> words{0, kMagic, kVersion, header.generation, static_cast<std::uint32_t>(operation),
+                                           header.destnode, header.srcnode, header.reqid};
+  out.put_bytes({reinterpret_cast<const char*>(words.data()), sizeof words});
 }
 
 Bytes finish(ByteWriter&& out, Operation operation, Padding padding) {

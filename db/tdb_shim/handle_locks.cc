@@ -26,7 +26,7 @@ int Handle::chainlock(TDB_DATA key, Lock kind, Wait wait) {
   if (kind == Lock::Write && reading_walks_ > 0) return fail(TDB_ERR_RDONLY);
   const std::uint32_t chain = db_->chain_of(view(key));
   HeldLocks& locks = held_locks();
-  if (HeldLock* held = locks.size() == 0 ? nullptr : find_chain(*this, chain)) {
+  if (HeldLock* held = find_chain(*this, chain)) {
     ++held->count;
     return 0;
   }

@@ -250,7 +250,7 @@ TEST(ShimAtTheGate, AReadUnderALockWaitsAndSeesWhatIsThereAfterwards) {
     ASSERT_EQ(session("lock h key"), "0");
     ASSERT_EQ(daemon->ask("close"), "done");
     session.send("parse h key");
-    EXPECT_TRUE(session.silent(kAWhile));
+    ASSERT_TRUE(session.silent(kAWhile));
     EXPECT_EQ(daemon->ask(there == "none" ? "drop test.tdb" : "put test.tdb key " + there), "done");
     EXPECT_EQ(daemon->ask("open"), "done");
     const std::string answer = session.answer();

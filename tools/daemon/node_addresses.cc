@@ -38,7 +38,9 @@ NodeAddresses::NodeAddresses(const NodeConfig& config, NodeEnvironment& env, Nod
       kernel_(env.address_kernel()),
       // Where nothing can be taken, nothing is offered.
       holder_(kernel_ != nullptr ? public_addresses(config) : std::vector<PublicAddress>{}),
-      assigner_(config.self(), config.control.timing.release_limit) {}
+      assigner_(config.self(), config.control.timing.release_limit) {
+  for (const auto& [address, home] : config.home_nodes) assigner_settings_.homes[address] = home;
+}
 
 // ---- events of the node ------------------------------------------------------------------------------------------
 
@@ -155,12 +157,11 @@ Instant NodeAddresses::next_wake() const {
 void NodeAddresses::update_assigner() {
   const View* view = control_.installed_view();
   if (view == nullptr || view->leader != config_.self()) return;
-  AssignerSettings settings;
+  AssignerSettings& settings = assigner_settings_;
   settings.policy = policy_of_tunable(tunables_[ctdb::Tunable::IPAllocAlgorithm]);
   settings.no_failback = tunables_[ctdb::Tunable::NoIPFailback] != 0;
   settings.host_on_all_disabled = tunables_[ctdb::Tunable::NoIPHostOnAllDisabled] == 0;
   settings.configured_nodes = config_.nodes.size();
-  for (const auto& [address, home] : config_.home_nodes) settings.homes[address] = home;
   AssignerActions out;
   assigner_.update(settings, services_.now(), out);
   run(std::move(out));

@@ -98,6 +98,7 @@ class NodeAddresses {
   ipfailover::AddressKernel* kernel_;
   ipfailover::AddressHolder holder_;
   ipfailover::AddressAssigner assigner_;
+  ipfailover::AssignerSettings assigner_settings_;
   ipfailover::TickleLists tickles_;
   std::map<ClientId, std::set<ctdb::Connection>> of_clients_;
   std::set<ipfailover::Address> changed_tickles_;
