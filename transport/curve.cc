@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -88,30 +89,63 @@ CurvePair CurvePair::generate() {
 
 // ---- an established connection ----
 
+// What seals messages is crypto_box's XSalsa20-Poly1305, which makes a key of its own for each nonce out of the nonce's first
+// 16 bytes. Here these are the same for all messages of a direction, so that key is made once: it was a quarter of what a short
+// message costs. What remains is Salsa20 with the message's number as nonce. Its first 32 bytes key the authenticator, the next
+// are the text's. A block is not wiped: once the number is used it opens nothing and seals nothing.
+namespace {
+
+constexpr BytesView kFromClient = "CurveZMQMESSAGEC";
+constexpr BytesView kFromServer = "CurveZMQMESSAGES";
+
+using FirstBlock = std::array<unsigned char, 64>;
+constexpr std::size_t kOfText = 32;
+
+FirstBlock first_block(const unsigned char* number, const CurveKey& key) {
+  FirstBlock block;
+  crypto_stream_salsa20(block.data(), block.size(), number, key.data());
+  return block;
+}
+
+void encrypt_or_decrypt(unsigned char* text, std::size_t size, const FirstBlock& block, const unsigned char* number,
+                        const CurveKey& key) {
+  for (std::size_t i = 0; i < std::min(size, kOfText); ++i) text[i] ^= block[kOfText + i];
+  if (size > kOfText) crypto_stream_salsa20_xor_ic(text + kOfText, text + kOfText, size - kOfText, number, 1, key.data());
+}
+
+}  // namespace
+
 CurveBox::CurveBox(const CurveKey& theirs, const CurveKey& mine, bool client, std::uint64_t sent, std::uint64_t received)
-    : client_(client), sent_(sent), received_(received) {
+    : sent_(sent), received_(received) {
+  CurveKey shared;
   // It fails for a public key of small order only, which the handshake has excluded.
-  TDBMESH_CHECK(crypto_box_beforenm(key_.data(), theirs.data(), mine.data()) == 0);
+  TDBMESH_CHECK(crypto_box_beforenm(shared.data(), theirs.data(), mine.data()) == 0);
+  const auto of_direction = [&](CurveKey& key, BytesView prefix) {
+    crypto_core_hsalsa20(key.data(), raw(prefix.data()), shared.data(), nullptr);
+  };
+  of_direction(sending_, client ? kFromClient : kFromServer);
+  of_direction(receiving_, client ? kFromServer : kFromClient);
+  sodium_memzero(shared.data(), shared.size());
 }
 
 CurveBox::CurveBox(CurveBox&& other) noexcept { *this = std::move(other); }
 
 CurveBox& CurveBox::operator=(CurveBox&& other) noexcept {
   if (this == &other) return *this;
-  key_ = other.key_;
-  client_ = other.client_;
+  sending_ = other.sending_;
+  receiving_ = other.receiving_;
   sent_ = other.sent_;
   received_ = other.received_;
-  sodium_memzero(other.key_.data(), other.key_.size());
+  other.forget();
   return *this;
 }
 
-CurveBox::~CurveBox() { sodium_memzero(key_.data(), key_.size()); }
+CurveBox::~CurveBox() { forget(); }
 
-namespace {
-constexpr BytesView kFromClient = "CurveZMQMESSAGEC";
-constexpr BytesView kFromServer = "CurveZMQMESSAGES";
-}  // namespace
+void CurveBox::forget() {
+  sodium_memzero(sending_.data(), sending_.size());
+  sodium_memzero(receiving_.data(), receiving_.size());
+}
 
 void CurveBox::seal(std::uint8_t flags, BytesView front, BytesView rest, Bytes& out) {
   const std::size_t begin = out.size();
@@ -121,25 +155,29 @@ void CurveBox::seal(std::uint8_t flags, BytesView front, BytesView rest, Bytes& 
   std::memcpy(at, kMessage.data(), kMessage.size());
   at += kMessage.size();
   put_u64(at, ++sent_);
+  const unsigned char* number = raw(at);
   unsigned char* auth = raw(at + kNumber);
   unsigned char* text = auth + kAuth;
   text[0] = flags;
   char* inside = reinterpret_cast<char*>(text) + 1;
   inside += front.copy(inside, front.size());
   rest.copy(inside, rest.size());
-  const Nonce nonce = numbered(client_ ? kFromClient : kFromServer, sent_);
-  crypto_box_detached_afternm(text, auth, text, length, nonce.data(), key_.data());
+  const FirstBlock block = first_block(number, sending_);
+  encrypt_or_decrypt(text, length, block, number, sending_);
+  crypto_onetimeauth_poly1305(auth, text, length, block.data());
 }
 
 std::optional<CurveBox::Opened> CurveBox::open(char* body, std::size_t size) {
   if (size < kOverhead || !starts(body, size, kMessage)) return std::nullopt;
   const std::uint64_t message = get_u64(body + kMessage.size());
   if (message <= received_) return std::nullopt;
-  unsigned char* auth = raw(body + kMessage.size() + kNumber);
-  unsigned char* text = auth + kAuth;
-  const std::size_t length = size - kMessage.size() - kNumber - kAuth;
-  const Nonce nonce = numbered(client_ ? kFromServer : kFromClient, message);
-  if (crypto_box_open_detached_afternm(text, text, auth, length, nonce.data(), key_.data()) != 0) return std::nullopt;
+  const unsigned char* number = raw(body + kMessage.size());
+  const unsigned char* auth = number + kNumber;
+  unsigned char* text = raw(body) + kOverhead - 1;
+  const std::size_t length = size - (kOverhead - 1);
+  const FirstBlock block = first_block(number, receiving_);
+  if (crypto_onetimeauth_poly1305_verify(auth, text, length, block.data()) != 0) return std::nullopt;
+  encrypt_or_decrypt(text, length, block, number, receiving_);
   received_ = message;
   return Opened{text[0], {reinterpret_cast<const char*>(text) + 1, length - 1}};
 }

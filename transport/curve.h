@@ -53,15 +53,16 @@ class CurveBox {
   CurveBox& operator=(CurveBox&& other) noexcept;
   ~CurveBox();
 
-  // Appends the body of one encrypted frame, kOverhead longer than `payload`.
-  // What is sealed is `front` and `rest` as one.
+  // Appends the body of one encrypted frame: `front` and `rest` as one, and kOverhead.
   void seal(std::uint8_t flags, BytesView front, BytesView rest, Bytes& out);
   // Decrypts the body of a frame where it stands. nullopt: forged, damaged, repeated, or no MESSAGE.
   [[nodiscard]] std::optional<Opened> open(char* body, std::size_t size);
 
  private:
-  CurveKey key_{};
-  bool client_ = false;
+  void forget();
+
+  CurveKey sending_{};
+  CurveKey receiving_{};
   std::uint64_t sent_ = 0;
   std::uint64_t received_ = 0;
 };
