@@ -211,6 +211,7 @@ void HeartbeatCore::notice_pause(Instant now) {
   const Duration gap = now - last_active_;
   longest_pause_ = std::max(longest_pause_, gap);
   if (gap > timing_.silence / 2) {
+    heard_again_by_ = now + timing_.silence;
     for (auto& [pnn, peer] : peers_) {
       const bool lost_before = last_active_ - peer.seen.silent_since >= timing_.silence;
       if (peer.seen.incarnation != 0 && !lost_before) peer.seen.silent_since = now;
@@ -354,7 +355,9 @@ bool HeartbeatCore::on_heartbeat(Peer& peer, Heartbeat m, Instant now, std::vect
   const bool was_silent = !new_life && now - seen.silent_since >= timing_.silence;
   sign_of_life(peer, now);
   notice_clock(peer, m.sent, now);
-  const bool hears_me = std::find(m.hears.begin(), m.hears.end(), self_) != m.hears.end();
+  const bool hears = std::find(m.hears.begin(), m.hears.end(), self_) != m.hears.end();
+  // Who did not hear this node while it was paused will, soon.
+  const bool hears_me = hears || (seen.hears_me && now < heard_again_by_);
   const auto matters = [](const Announcement& a) {
     return std::tuple(a.term, a.installed, a.accepted, a.leading, a.leader, a.flags, a.capabilities, a.config_epoch);
   };

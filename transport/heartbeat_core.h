@@ -137,7 +137,7 @@ struct PeerHeartbeats {
   Instant last_followed = Instant::min();  // send time of the newest own heartbeat that it says it follows
   std::uint64_t term = 0;        // highest it has said, answers included
   Incarnation fenced = 0;        // newest life that its supervisor has reported dead
-  bool hears_me = false;
+  bool hears_me = false;         // as it said last; that it did not during an own pause does not count for D afterwards
   std::vector<Pnn> hears;
   bool stalled = false;
   Duration loop_age{0};
@@ -243,6 +243,7 @@ class HeartbeatCore {
   Instant loop_progress_at_{};
   Instant last_active_{};
   Instant ticked_{};
+  Instant heard_again_by_ = Instant::min();  // so long after an own pause peers may still say that they do not hear it
   Duration longest_pause_{0};
   std::uint64_t clock_jumps_ = 0;
   std::uint64_t malformed_ = 0;

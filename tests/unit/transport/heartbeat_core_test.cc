@@ -98,6 +98,28 @@ TEST(Heartbeat, SilenceIsALossOnlyIfThisThreadWasAwake) {
   EXPECT_TRUE(paused.a.snapshot(at(2001)).peer(n1)->alive(at(2001), kTiming));
 }
 
+// What it says of this node's silence was true, and is over.
+TEST(Heartbeat, APeerHasTimeToHearThisNodeAgainAfterAnOwnPause) {
+  Pair pair;
+  pair.exchange(100, 101);
+  pair.exchange(200, 201);
+  const std::int64_t awake = 750;
+  const auto limit = awake + kTiming.silence.count() / 1000;
+  for (std::int64_t ms = 250; ms <= limit + 100; ms += 50) {  // nothing that `a` sends arrives any more
+    std::vector<OutgoingHeartbeat> from_b, none;
+    pair.b.note_loop_progress(static_cast<std::uint64_t>(ms), at(ms));
+    pair.b.tick(at(ms), from_b);
+    if (ms < awake) continue;
+    for (const auto& m : from_b) pair.a.on_bytes(n1, m.bytes, at(ms), none);
+    const bool hears = pair.a.snapshot(at(ms)).peer(n1)->hears_me;
+    if (ms < limit) {
+      EXPECT_TRUE(hears) << ms;
+    } else if (ms == limit + 100) {
+      EXPECT_FALSE(hears);
+    }
+  }
+}
+
 TEST(Heartbeat, AStalledLoopAsksForNothingAndSaysSo) {
   Pair pair;
   pair.exchange(100, 101);
