@@ -383,7 +383,8 @@ void ControlPlane::on_lock(const LockStatus& status, Instant now, Actions& out) 
 }
 
 void ControlPlane::Impl::bump(std::string reason, Pnn failed) {
-  if (!installed_view_ && running_.is_none() && !pending_) return;  // a new view comes anyway
+  // A new view comes anyway; and what goes wrong before this node is a member, the view change that lets it in will meet.
+  if (!installed_view_ && !(pending_ && pending_->member)) return;
   if (reason.size() > kMaxText) reason.resize(kMaxText);
   // Others may use the accepted view before this node does: what was lost may belong to it.
   bump_from_ = accepted_generation();

@@ -77,7 +77,7 @@ class ControlPlane::Impl {
   void become_leader();
   void lose_lead(std::string why);
   void lead();
-  void transfer(const std::string& why);
+  void transfer(const std::string& why, Pnn successor = kNoPnn);
   void plan_step();
   [[nodiscard]] ClusterConfig next_config(Generation known) const;
   void forget(Pnn pnn);
@@ -90,6 +90,8 @@ class ControlPlane::Impl {
   };
   [[nodiscard]] Wanted wanted();
   [[nodiscard]] std::string change_reason(const Wanted& w) const;
+  [[nodiscard]] Pnn better_leader() const;
+  [[nodiscard]] bool hand_over(const Wanted& w);
   [[nodiscard]] bool only_joins(const Wanted& w) const;
   [[nodiscard]] Instant not_before(const Wanted& w, Instant since) const;
   [[nodiscard]] bool quorum_reachable() const;
@@ -237,6 +239,8 @@ class ControlPlane::Impl {
   std::map<Pnn, Excluded> excluded_;
   std::set<std::pair<Pnn, std::uint32_t>> incomplete_;
   std::string recover_why_;             // operator or records want a new view
+  Instant better_since_ = kNever;       // a better leader is seen
+  FlapGuard handing_over_;              // of this node, to better leaders
   std::map<Pnn, std::string> left_out_; // for status
 };
 

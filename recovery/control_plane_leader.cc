@@ -34,6 +34,7 @@ void ControlPlane::Impl::become_leader() {
   step_.reset();
   config_waits_.clear();
   recover_why_.clear();
+  better_since_ = kNever;
   log(LogLine::Level::Info, fmt::format("leading in term {}", state_.term));
   out_->push_back(BecameLeader{state_.term});
   sync();
@@ -69,14 +70,9 @@ Instant ControlPlane::Impl::followed_until() const {
   return votes[needed - 1] + timing_.lease;
 }
 
-void ControlPlane::Impl::transfer(const std::string& why) {
-  const ElectionContext c = context();
-  Pnn successor = kNoPnn;
-  for (const Pnn pnn : c.ranking) {
-    if (pnn != self_) {
-      successor = pnn;
-      break;
-    }
+void ControlPlane::Impl::transfer(const std::string& why, Pnn successor) {
+  for (const Pnn pnn : context().ranking) {
+    if (successor == kNoPnn && pnn != self_) successor = pnn;
   }
   const std::uint64_t term = state_.term;
   lose_lead(why);
@@ -84,6 +80,58 @@ void ControlPlane::Impl::transfer(const std::string& why) {
     without_leader(timing_.round);
     send(successor, Transfer{term});
   }
+}
+
+// Who, because of the links, gets further than this node: to one of the carriers of commits that this one waits for in
+// vain; or, where it waits for none, to a view of more members. Of nodes that are not heard here only what others say of
+// them is known, so this may be too good a guess; the other one then knows more, and what it knows makes no node better
+// than itself for the same reason (recovery/README.md, "A better leader").
+Pnn ControlPlane::Impl::better_leader() const {
+  const auto* preparing = std::get_if<Preparing>(&phase_);
+  const std::vector<Pnn> carriers = preparing != nullptr ? preparing->carriers : std::vector<Pnn>{};
+  if (carriers.empty() && !std::holds_alternative<Steady>(phase_)) return kNoPnn;
+  std::set<Pnn> pool;
+  for (const Pnn node : cluster().nodes) {
+    const auto excluded = excluded_.find(node);
+    if (excluded != excluded_.end() && now_ < excluded->second.until) continue;
+    const bool heard = *membership_.hears(self_, node, now_);
+    if (heard && (!membership_.alive(node, now_) || membership_.leaving(node) || inactive(flags_of(node, now_)))) continue;
+    if (heard || membership_.heard_by_anybody(node, now_)) pool.insert(node);
+  }
+  const auto reached = [&](Pnn from, const auto& nodes) {
+    std::set<Pnn> those;
+    for (const Pnn node : nodes) {
+      if (!membership_.broken(from, node, now_)) those.insert(node);
+    }
+    return those;
+  };
+  if (carriers.empty() && reached(self_, pool).size() == pool.size()) return kNoPnn;  // any circle is larger with this node
+  std::size_t most = carriers.empty() ? membership_.circle(self_, pool, now_) : 0;
+  Pnn best = kNoPnn;
+  for (const Pnn pnn : context().ranking) {
+    if (pnn == self_ || !is_joint_quorum(cluster(), reached(pnn, cluster().voters), false)) continue;
+    if (!carriers.empty() && reached(pnn, carriers).empty()) continue;
+    if (reached(pnn, pool).size() <= most) continue;
+    if (const std::size_t members = membership_.circle(pnn, pool, now_); members > most) {
+      most = members;
+      best = pnn;
+    }
+  }
+  return best;
+}
+
+bool ControlPlane::Impl::hand_over(const Wanted& w) {
+  const bool all = w.members.size() == cluster().nodes.size();
+  const Pnn better = all ? kNoPnn : better_leader();
+  if (better == kNoPnn) {
+    better_since_ = kNever;
+    return false;
+  }
+  better_since_ = std::min(better_since_, now_);
+  if (now_ < std::max(better_since_ + timing_.link_patience, handing_over_.held_until(self_))) return false;
+  handing_over_.removed(self_, now_);
+  transfer(fmt::format("node {} has the links that this node lacks", number(better)), better);
+  return true;
 }
 
 void ControlPlane::Impl::lead() {
@@ -103,6 +151,7 @@ void ControlPlane::Impl::lead() {
     if (step_) w = wanted();
   }
   left_out_ = w.left_out;
+  if (hand_over(w)) return;
   for (int rounds = 0; rounds < 4 && election_.leading(); ++rounds) {
     const std::pair before(phase_.index(), serial_);
     if (std::holds_alternative<Steady>(phase_)) {
@@ -403,6 +452,7 @@ void ControlPlane::Impl::run_preparing(const Wanted& w) {
   auto& p = std::get<Preparing>(phase_);
   // P2: all members, a majority of voters, the fence, and a copy of every commit that may have been acknowledged.
   p.check_at = kNever;
+  p.carriers.clear();
   std::vector<Pnn> missing;
   for (const Member& m : p.view.members) {
     if (!p.reports.contains(m.pnn)) missing.push_back(m.pnn);
@@ -436,6 +486,7 @@ void ControlPlane::Impl::run_preparing(const Wanted& w) {
   }
   if (const std::vector<Pnn> carriers = missing_carriers(p.view, p.reports);
       !carriers.empty() && !hooks_.skip_carriers) {
+    p.carriers = carriers;
     p.waiting = "waiting for one of nodes " + names(carriers) + ": they may hold commits that nobody here has";
     // Retry when another node appears: only then the answer can change.
     for (const Proposed& m : w.members) {
@@ -473,7 +524,10 @@ void ControlPlane::Impl::run_settling(const Wanted& w) {
   if (s.open.empty()) return begin_installing(std::move(s.view));
   if (now_ < s.repeat_at) return;
   s.repeat_at = now_ + 2 * timing_.heartbeat;
-  for (const auto& [key, settle] : s.open) send(key.first, settle);
+  for (const auto& [key, settle] : s.open) {
+    const bool leader_first = settle.source == self_ && s.open.contains({self_, settle.db});
+    if (!leader_first) send(key.first, settle);
+  }
 }
 
 void ControlPlane::Impl::on_settled_by(Pnn from, const Settled& m) {
@@ -483,6 +537,7 @@ void ControlPlane::Impl::on_settled_by(Pnn from, const Settled& m) {
   if (open == s->open.end()) return;
   if (m.ok) {
     s->open.erase(open);
+    if (from == self_) s->repeat_at = now_;  // others may have waited for it
     return;
   }
   // A source that cannot deliver, or a member that cannot write. Leaving the member out is safe either way;

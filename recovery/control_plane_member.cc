@@ -281,11 +281,10 @@ void ControlPlane::Impl::ask_for_newer_view() {
   Pnn whom = kNoPnn;
   Generation newest = accepted_generation();
   for (const PeerHeartbeats& peer : membership_.table().peers) {
-    if (!membership_.alive(peer.pnn, now_)) continue;
-    // With a leader, its PREPARE may be under way. What it has installed this node was not asked about.
-    const Generation shown = current == kNoPnn ? peer.said.accepted
-                             : peer.pnn == current ? peer.said.installed
-                                                   : Generation{};
+    // Of two that have it, the one that hears the question.
+    if (!membership_.reachable(peer.pnn, now_)) continue;
+    // With a leader, its PREPARE may be under way. About a view that is in use anywhere this node was not asked.
+    const Generation shown = current == kNoPnn ? peer.said.accepted : peer.said.installed;
     if (shown > newest) {
       newest = shown;
       whom = peer.pnn;

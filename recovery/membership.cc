@@ -14,6 +14,7 @@ void Membership::update(const HeartbeatTable& table) {
     const PeerHeartbeats* peer = table_.peer(item.first);
     return peer == nullptr || peer->incarnation != item.second.incarnation || peer->heartbeat_seq > item.second.seq;
   });
+  if (links_noted_ == kNever || table_.at - links_noted_ >= timing_.heartbeat / 2) note_links(table_.at);
 }
 
 Incarnation Membership::incarnation_of(Pnn pnn) const {
@@ -85,11 +86,55 @@ Instant Membership::next_loss(Instant now) const {
   return next;
 }
 
+std::optional<bool> Membership::hears(Pnn who, Pnn whom, Instant now) const {
+  if (who == whom) return true;
+  if (who == self_) {
+    const PeerHeartbeats* peer = table_.peer(whom);
+    return peer != nullptr && heard(*peer, now);
+  }
+  const PeerHeartbeats* peer = table_.peer(who);
+  if (peer == nullptr || !heard(*peer, now)) return std::nullopt;
+  if (whom == self_) return peer->hears_me;
+  return std::find(peer->hears.begin(), peer->hears.end(), whom) != peer->hears.end();
+}
+
+bool Membership::broken(Pnn a, Pnn b, Instant now) const {
+  return !hears(a, b, now).value_or(true) || !hears(b, a, now).value_or(true);
+}
+
+bool Membership::heard_by_anybody(Pnn pnn, Instant now) const {
+  return *hears(self_, pnn, now) || std::any_of(table_.peers.begin(), table_.peers.end(), [&](const PeerHeartbeats& peer) {
+    return peer.pnn != pnn && hears(peer.pnn, pnn, now).value_or(false);
+  });
+}
+
+std::size_t Membership::circle(Pnn leader, const std::set<Pnn>& nodes, Instant now) const {
+  std::set<Pnn> in;
+  for (const Pnn node : nodes) {
+    if (!broken(leader, node, now)) in.insert(node);
+  }
+  for (;;) {
+    Pnn worst = kNoPnn;
+    std::ptrdiff_t most = 0;
+    for (const Pnn node : in) {
+      const auto missing = std::count_if(in.begin(), in.end(), [&](Pnn other) { return broken(node, other, now); });
+      if (node == leader || missing <= most) continue;
+      most = missing;
+      worst = node;
+    }
+    if (worst == kNoPnn) return in.size();
+    in.erase(worst);
+  }
+}
+
 // Of all that are heard, wanted or not: who was left out for a link must not come back before it has it.
 void Membership::note_links(Instant now) {
   const auto hears = [](const PeerHeartbeats& who, Pnn whom) {
     return std::find(who.hears.begin(), who.hears.end(), whom) != who.hears.end();
   };
+  // What was broken before this node hung may have been whole meanwhile.
+  if (links_noted_ < now - timing_.silence / 2) broken_since_.clear();
+  links_noted_ = now;
   std::map<Pair, Instant> now_broken;
   for (const PeerHeartbeats& a : table_.peers) {
     for (const PeerHeartbeats& b : table_.peers) {

@@ -48,9 +48,20 @@ class Membership {
   // never this node.
   [[nodiscard]] std::set<Pnn> not_in_clique(const std::set<Pnn>& wanted, const std::set<Pnn>& in_the_view, Instant now);
 
+  // Nothing if that is not known: `who` is not heard here.
+  [[nodiscard]] std::optional<bool> hears(Pnn who, Pnn whom, Instant now) const;
+  [[nodiscard]] bool heard_by_anybody(Pnn pnn, Instant now) const;
+  // One of the two is known not to hear the other one.
+  [[nodiscard]] bool broken(Pnn a, Pnn b, Instant now) const;
+  // How many of `nodes` could be members if `leader`, one that is heard here, led: it hears all, and they hear each other.
+  [[nodiscard]] std::size_t circle(Pnn leader, const std::set<Pnn>& nodes, Instant now) const;
+
  private:
   using Pair = std::pair<Pnn, Pnn>;
   void note_links(Instant now);
+  [[nodiscard]] bool heard(const PeerHeartbeats& peer, Instant now) const {
+    return peer.incarnation != 0 && judged(now) - peer.silent_since < timing_.silence;
+  }
   [[nodiscard]] std::set<Pnn> clique(std::set<Pnn> nodes, const std::set<Pnn>& in_the_view, Instant now) const;
 
   struct Reset {
@@ -68,7 +79,9 @@ class Membership {
   std::map<Pnn, Reset> resets_;
   std::map<Pnn, Incarnation> fenced_;
   std::map<Pnn, Incarnation> leaving_;
-  std::map<Pair, Instant> broken_since_;  // lower pnn first
+  // Lower pnn first. Noted by every node in each beat, so that a new leader knows what has been broken for long.
+  std::map<Pair, Instant> broken_since_;
+  Instant links_noted_ = kNever;
 };
 
 // A node that was removed more than 3 times in 60 s waits 1, 2, 4 ... 60 s before it is admitted again; each

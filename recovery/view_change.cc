@@ -104,6 +104,15 @@ std::map<std::pair<Pnn, DatabaseId>, Settle> settle_plan(const View& view, const
       best[copy.db] = Best{Settle{view.generation, copy.db, copy.name, copy.kind, pnn, copy.version}, version};
     }
   }
+  // Members hear each other; of who only answered that is known for the leader alone.
+  for (const Member& member : view.members) {
+    const auto report = reports.find(member.pnn);
+    if (report == reports.end()) continue;
+    for (const CopyReport& copy : report->second.said.copies) {
+      Best& top = best.at(copy.db);
+      if (!view.contains(top.settle.source) && copy.version == top.settle.version) top.settle.source = member.pnn;
+    }
+  }
   std::map<std::pair<Pnn, DatabaseId>, Settle> plan;
   for (const Member& member : view.members) {
     const auto report = reports.find(member.pnn);
@@ -114,7 +123,10 @@ std::map<std::pair<Pnn, DatabaseId>, Settle> settle_plan(const View& view, const
       // The same commit as its last one means the same content, whatever was installed since.
       const bool equal = own != copies.end() && (own->version == top.settle.version ||
                                                  effective(*own, report->second.said) == top.version);
-      if (!equal && top.settle.source != member.pnn) plan.emplace(std::pair(member.pnn, db), top.settle);
+      if (equal || top.settle.source == member.pnn) continue;
+      Settle settle = top.settle;
+      if (!view.contains(settle.source) && member.pnn != view.leader) settle.source = view.leader;
+      plan.emplace(std::pair(member.pnn, db), std::move(settle));
     }
   }
   return plan;

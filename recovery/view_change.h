@@ -40,6 +40,7 @@ struct Preparing {
   Instant repeat_at{};
   Reports reports;
   std::string waiting;  // for status: what keeps P2 from ending
+  std::vector<Pnn> carriers;  // one of which must appear for that; empty: it is not that
   Instant check_at = kNever;  // when the fence will have passed
 };
 struct Settling {
@@ -86,7 +87,8 @@ struct Proposed {
 // Effective version: what a node held when it installed a view counts as of that view [ce 9].
 [[nodiscard]] CopyVersion effective(const CopyReport& copy, const Prepared& said);
 
-// Who has to fetch what, from whom. Sources may be nodes that answered without being members.
+// Who has to fetch what, from whom. What only a node has that answered without being a member, the leader fetches there,
+// and the others from the leader, afterwards.
 [[nodiscard]] std::map<std::pair<Pnn, DatabaseId>, Settle> settle_plan(const View& view, const Reports& reports);
 
 }  // namespace tdbmesh::recovery

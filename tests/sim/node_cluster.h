@@ -217,6 +217,7 @@ class NodeCluster {
   void fault_all_die(SimNode& node);
   void fault_rolling_restart(SimNode& node);
   void heal();
+  [[nodiscard]] bool votes(const SimNode& node) const;
   void cut_to_another(SimNode& node, bool both);
   void later_unless_healed(Duration delay, std::function<void()> what);
   [[nodiscard]] Duration for_a_while();

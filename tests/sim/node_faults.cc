@@ -369,6 +369,17 @@ void NodeCluster::fault_lock_lost(SimNode& node) { node.kill_lock_helper(); }
 // As on a replicated file system that takes half a minute to give up on a client.
 void NodeCluster::fault_lock_stuck(SimNode&) { lock_.stick(seconds(3) + world_.random().up_to(seconds(9))); }
 
+// Not if it has lost its disk, or is being taken back into the nodes file.
+bool NodeCluster::votes(const SimNode& node) const {
+  const auto in = [&](const std::vector<Pnn>& voters) { return std::count(voters.begin(), voters.end(), node.pnn()) > 0; };
+  const auto by = [&](const recovery::ClusterConfig& config) {
+    return in(config.voters) && (config.old_voters.empty() || in(config.old_voters));
+  };
+  return node.remembers() && (!newest_ || by(newest_->config)) && std::all_of(nodes_.begin(), nodes_.end(), [&](const auto& one) {
+    return !one->up() || by(one->node().control().cluster());
+  });
+}
+
 void NodeCluster::heal() {
   // A pause runs out: what waits for its end keeps its order.
   Instant awake = world_.now();
@@ -376,7 +387,9 @@ void NodeCluster::heal() {
   heal_all_links();
   if (settings_.lasting_cut) {
     const std::uint64_t from = world_.random().below(nodes_.size());
-    const std::uint64_t to = (from + 1 + world_.random().below(nodes_.size() - 1)) % nodes_.size();
+    std::uint64_t to = (from + 1 + world_.random().below(nodes_.size() - 1)) % nodes_.size();
+    // Of three, two need each other while the third does not vote.
+    if (nodes_.size() == 3 && !votes(*nodes_[3 - from - to])) to = 3 - from - to;
     cut_for_good(*nodes_[from], *nodes_[to]);
   }
   lock_.heal();

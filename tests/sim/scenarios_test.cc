@@ -390,6 +390,89 @@ TEST_P(Scenario, ALinkThatIsCutOneWayForGoodCostsOneNode) {
   end();
 }
 
+// Node 1 alone took the last commits and its messages do not reach node 0, which would lead: node 2 hears both.
+TEST_P(Scenario, TheLeadGoesToWhoHearsTheCarrierOfCommits) {
+  begin(3);
+  for (const std::uint32_t other : {0u, 2u}) cluster().set_stopped(node(other), true);
+  ASSERT_TRUE(cluster().run_for(seconds(10), [&] { return alone_in_a_view(node(1)); })) << cluster().violation();
+  run(seconds(2));
+  cluster().power_off(node(1), seconds(3));
+  cluster().cut_for_good(node(1), node(0));
+  for (const std::uint32_t other : {0u, 2u}) cluster().set_stopped(node(other), false);
+  run(seconds(2));
+  EXPECT_TRUE(node(0).node().control().leading());
+  ASSERT_TRUE(until_well()) << cluster().violation();
+  EXPECT_TRUE(node(2).node().control().leading());
+  end();
+}
+
+// Four go on under another leader, where three would under the one that lost two links; and it stays so.
+TEST_P(Scenario, ALeaderThatLosesTwoLinksHandsOverToOneThatHasThem) {
+  settings.record_clients = 1;
+  settings.talk_clients = 0;
+  begin(5);
+  SimNode* old = cluster().leader();
+  ASSERT_NE(old, nullptr);
+  const auto cut = [&](bool down) {
+    for (const std::uint32_t far : {(number(old->pnn()) + 1) % 5, (number(old->pnn()) + 3) % 5}) {
+      for (const auto& [from, to] : {std::pair(old->pnn(), Pnn{far}), std::pair(Pnn{far}, old->pnn())}) {
+        cluster().world().link(from, to).cut = down;
+      }
+    }
+  };
+  cut(true);
+  run(seconds(5));
+  SimNode* leader = cluster().leader();
+  ASSERT_NE(leader, nullptr);
+  EXPECT_NE(leader, old);
+  ASSERT_NE(leader->node().control().installed_view(), nullptr);
+  EXPECT_EQ(leader->node().control().installed_view()->members.size(), 4u);
+  const NodeCluster::Counts settled = cluster().counts();
+  run(seconds(8));
+  EXPECT_EQ(cluster().counts().views, settled.views);
+  EXPECT_EQ(cluster().counts().leaders, settled.leaders);
+  EXPECT_GT(cluster().counts().commits, settled.commits + 20);
+  cut(false);
+  end();
+}
+
+// It slept while the view without it was made, and nothing of that came through. Awake, it hears the leader, which does not
+// hear what it asks.
+TEST_P(Scenario, WhoTheLeaderDoesNotHearLearnsFromOthersThatItIsOut) {
+  begin(3);
+  SimNode* leader = cluster().leader();
+  ASSERT_NE(leader, nullptr);
+  SimNode& mute = node((number(leader->pnn()) + 1) % 3);
+  cluster().cut_for_good(mute, *leader);
+  cluster().world().link(leader->pnn(), mute.pnn()).cut = true;
+  mute.paused_until = cluster().world().now() + seconds(2);
+  run(milliseconds(1990));
+  cluster().world().link(leader->pnn(), mute.pnn()).cut = false;
+  run(seconds(2));
+  EXPECT_EQ(leader->node().control().installed_view()->members.size(), 2u);
+  EXPECT_EQ(mute.node().control().installed_view(), nullptr);
+  end();
+}
+
+// What failed while it was outside must not be told again and again when it is over.
+TEST_P(Scenario, AFullDiskOfANodeOutsideTheViewKeepsItOutNoLongerThanItIsFull) {
+  settings.record_clients = 1;
+  settings.talk_clients = 0;
+  begin(3);
+  SimNode* leader = cluster().leader();
+  ASSERT_NE(leader, nullptr);
+  SimNode& full = node((number(leader->pnn()) + 1) % 3);
+  SimNode& gone = node((number(leader->pnn()) + 2) % 3);
+  cluster().cut_for_good(gone, *leader);
+  run(seconds(3));
+  full.store().memory().faults.full = true;
+  ASSERT_TRUE(cluster().run_for(seconds(10), [&] { return alone_in_a_view(*leader); })) << cluster().violation();
+  run(milliseconds(1500));
+  full.store().memory().faults = {};
+  ASSERT_TRUE(until_well()) << cluster().violation();
+  end();
+}
+
 INSTANTIATE_TEST_SUITE_P(Seeds, Scenario, testing::Values(1, 2, 3));
 
 }  // namespace

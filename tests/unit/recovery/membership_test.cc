@@ -38,12 +38,24 @@ class Members : public testing::Test {
     std::erase(peer(b).hears, Pnn{a});
     update();
   }
-  // Everybody was heard just before.
+  // Everybody is heard in each beat until then, except who hears nobody.
+  void beat_until(Duration when) {
+    while (true) {
+      beaten = std::min(beaten + kTiming.heartbeat, when);
+      for (PeerHeartbeats& peer : table.peers) {
+        if (!silent.contains(peer.pnn)) peer.last_heard = peer.silent_since = at(beaten);
+      }
+      table.at = at(beaten);
+      update();
+      if (beaten == when) return;
+    }
+  }
   std::set<Pnn> not_in_clique(Duration when) {
-    for (PeerHeartbeats& peer : table.peers) peer.last_heard = peer.silent_since = at(when);
-    update();
+    beat_until(when);
     return members.not_in_clique(wanted, in_the_view, at(when));
   }
+  Duration beaten{0};
+  std::set<Pnn> silent;
   HeartbeatTable table;
   Membership members{Pnn{0}, kTiming};
   std::set<Pnn> wanted{Pnn{0}, Pnn{1}, Pnn{2}, Pnn{3}};
@@ -140,6 +152,51 @@ TEST_F(Members, WhoWasLeftOutForALinkStaysOutUntilItHasIt) {
   EXPECT_THAT(not_in_clique(3 * kTiming.link_patience), ElementsAre(Pnn{3})) << "in one direction";
   peer(3).hears.push_back(Pnn{1});
   EXPECT_THAT(not_in_clique(3 * kTiming.link_patience), IsEmpty());
+}
+
+// A leader that has just been elected need not wait anew.
+TEST_F(Members, LinksAreWatchedBeforeAnybodyAsks) {
+  cut(1, 2);
+  beat_until(kTiming.link_patience + kTiming.heartbeat);
+  EXPECT_THAT(not_in_clique(kTiming.link_patience + kTiming.heartbeat), ElementsAre(Pnn{2}));
+}
+
+TEST_F(Members, ALinkThatWasNotLookedAtForLongIsNotBrokenSinceBefore) {
+  cut(1, 2);
+  EXPECT_THAT(not_in_clique(Duration(0)), IsEmpty());
+  beaten = 2 * kTiming.link_patience;  // this node hung
+  EXPECT_THAT(not_in_clique(2 * kTiming.link_patience), IsEmpty());
+  EXPECT_THAT(not_in_clique(3 * kTiming.link_patience - kTiming.heartbeat), IsEmpty());
+  EXPECT_THAT(not_in_clique(3 * kTiming.link_patience), ElementsAre(Pnn{2}));
+}
+
+TEST_F(Members, OfWhoIsNotHeardHereOnlyWhatOthersSayIsKnown) {
+  silent = {Pnn{2}, Pnn{3}};
+  beat_until(kTiming.silence);
+  const Instant now = at(kTiming.silence);
+  EXPECT_TRUE(members.broken(Pnn{0}, Pnn{2}, now));
+  EXPECT_FALSE(members.broken(Pnn{1}, Pnn{2}, now));
+  EXPECT_FALSE(members.broken(Pnn{2}, Pnn{3}, now));
+  EXPECT_TRUE(members.heard_by_anybody(Pnn{2}, now));
+  std::erase(peer(1).hears, Pnn{2});
+  update();
+  EXPECT_TRUE(members.broken(Pnn{2}, Pnn{1}, now));
+  EXPECT_FALSE(members.heard_by_anybody(Pnn{2}, now)) << "what a silent node said last is old";
+}
+
+TEST_F(Members, AnotherLeaderMayHaveMoreMembers) {
+  EXPECT_EQ(members.circle(Pnn{0}, wanted, at(Duration(0))), 4u);
+  silent = {Pnn{2}, Pnn{3}};
+  beat_until(kTiming.silence);
+  EXPECT_EQ(members.circle(Pnn{0}, wanted, at(kTiming.silence)), 2u);
+  EXPECT_EQ(members.circle(Pnn{1}, wanted, at(kTiming.silence)), 3u) << "without node 0, which misses two";
+}
+
+TEST_F(Members, ALeaderOfACircleIsInIt) {
+  cut(1, 2);
+  cut(1, 3);
+  EXPECT_EQ(members.circle(Pnn{0}, wanted, at(Duration(0))), 3u);
+  EXPECT_EQ(members.circle(Pnn{1}, wanted, at(Duration(0))), 2u);
 }
 
 TEST(Flapping, WhoWasRemovedTooOftenWaitsLongerEachTimeAndIsForgivenSlowly) {

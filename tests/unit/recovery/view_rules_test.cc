@@ -160,6 +160,27 @@ TEST(Settling, ADatabaseThatIsMissingSomewhereIsFetchedThere) {
   EXPECT_EQ(plan.begin()->first.first, n0);
 }
 
+// Whoever lacks a copy hears the members; a node that only answered need not be heard by anybody but the leader.
+TEST(Settling, ACopyComesFromAMemberAndFromAnotherNodeThroughTheLeader) {
+  View view;
+  view.leader = n1;
+  view.members = {in(n1, g1), in(n2, g1)};
+  const Pnn outside = n0;
+  Reports reports = answered_by({{outside, g1}, {n1, g1}, {n2, g1}});
+  const auto has = [](std::uint64_t seqnum) { return std::vector<CopyReport>{{DatabaseId{1}, "a", DatabaseKind::Persistent, {g1, seqnum}}}; };
+  reports[outside].said.copies = has(6);
+  reports[n1].said.copies = has(6);
+  reports[n2].said.copies = has(5);
+  auto plan = settle_plan(view, reports);
+  ASSERT_EQ(plan.size(), 1u);
+  EXPECT_EQ(plan.at({n2, DatabaseId{1}}).source, n1);
+  reports[n1].said.copies = has(5);
+  plan = settle_plan(view, reports);
+  ASSERT_EQ(plan.size(), 2u);
+  EXPECT_EQ(plan.at({n1, DatabaseId{1}}).source, outside);
+  EXPECT_EQ(plan.at({n2, DatabaseId{1}}).source, n1);
+}
+
 TEST(Settling, EqualCopiesAreLeftAlone) {
   View view;
   view.members = {in(n0, g1), in(n1, g1)};
