@@ -1,8 +1,10 @@
 // Failures that CTDB is known for, each as a run of whole simulated nodes with clients and all checkers on. The checkers
 // of NodeCluster say whether anything was lost, doubled or served twice; a scenario adds what it is about.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "db/base/random.h"
 #include "tests/sim/asking_client.h"
 #include "tests/sim/node_cluster.h"
 #include "tests/sim/record_client.h"
@@ -435,6 +437,31 @@ TEST_P(Scenario, ALeaderThatLosesTwoLinksHandsOverToOneThatHasThem) {
   cut(false);
   end();
 }
+
+// Two to six of the twenty directions between five nodes, as the seed draws them: no leader hands over, is deposed or changes
+// its view without an end.
+class LinksCut : public Scenario {};
+TEST_P(LinksCut, TheLeadComesToRest) {
+  settings.record_clients = 1;
+  settings.talk_clients = 0;
+  begin(5);
+  Random random(GetParam());
+  std::string cuts;
+  for (std::uint64_t left = 2 + random.below(5); left > 0; --left) {
+    const auto from = static_cast<std::uint32_t>(random.below(5));
+    const auto to = static_cast<std::uint32_t>((from + 1 + random.below(4)) % 5);
+    cluster().world().link(Pnn{from}, Pnn{to}).cut = true;
+    cuts += fmt::format(" {}->{}", from, to);
+  }
+  run(seconds(15));
+  const NodeCluster::Counts rested = cluster().counts();
+  run(seconds(15));
+  EXPECT_EQ(cluster().counts().leaders, rested.leaders) << cuts;
+  EXPECT_EQ(cluster().counts().views, rested.views) << cuts;
+  cluster().heal_all_links();
+  end();
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, LinksCut, testing::Range(std::uint64_t{1}, std::uint64_t{13}));
 
 // It slept while the view without it was made, and nothing of that came through. Awake, it hears the leader, which does not
 // hear what it asks.
