@@ -362,6 +362,46 @@ TEST_P(Scenario, ALeaderThatHungAfterItAskedLeavesOutNobodyForThat) {
   end();
 }
 
+// Attaches a database that nobody has yet, and is done.
+class Attacher final : public SimClient {
+ public:
+  Attacher(NodeCluster& cluster, SimNode& node, const std::string& database) : SimClient(cluster, node) {
+    want({database, DatabaseKind::Volatile, false});
+  }
+  void start_round() override {}
+  [[nodiscard]] bool round_done() const override { return attached_; }
+
+ private:
+  void ready() override { attached_ = true; }
+  bool attached_ = false;
+};
+
+// Two members do not hear each other for a moment, too short for one of them to be left out. What they have to tell each other
+// as members must not be dropped for that: no new view comes that would say it again.
+TEST_P(Scenario, ADatabaseIsAttachedThoughTwoMembersDidNotHearEachOtherJustThen) {
+  begin(3);
+  SimNode* leader = cluster().leader();
+  ASSERT_NE(leader, nullptr);
+  SimNode& a = node((number(leader->pnn()) + 1) % 3);
+  SimNode& b = node((number(leader->pnn()) + 2) % 3);
+  const auto hears = [](SimNode& by, SimNode& other) {
+    return (by.node().control().flags_of(other.pnn()) & kFlagDisconnected) == 0;
+  };
+  std::vector<std::unique_ptr<Attacher>> attachers;
+  for (int round = 0; round < 4; ++round) {
+    for (const auto& [from, to] : {std::pair(&a, &b), std::pair(&b, &a)}) cluster().world().link(from->pnn(), to->pnn()).cut = true;
+    ASSERT_TRUE(cluster().run_for(seconds(1), [&] { return !hears(a, b) && !hears(b, a); })) << cluster().violation();
+    attachers.push_back(std::make_unique<Attacher>(cluster(), a, "fresh" + std::to_string(round) + ".tdb"));
+    attachers.back()->begin(Duration(0));
+    run(milliseconds(20));
+    cluster().world().heal_all_links();
+    EXPECT_TRUE(cluster().run_for(seconds(5), [&] { return attachers.back()->round_done(); })) << "round " << round;
+    ASSERT_TRUE(until_well()) << cluster().violation();
+    run(seconds(1));
+  }
+  end();
+}
+
 // The others go on without one of the two, and it stays out: it is not let in again and again.
 TEST_P(Scenario, ALinkThatIsCutOneWayForGoodCostsOneNode) {
   settings.record_clients = 1;

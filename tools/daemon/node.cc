@@ -12,6 +12,14 @@ namespace {
 
 constexpr std::size_t kStatisticsSlots = 100;
 
+// Said to every member, whether this node hears it just now or not: nothing but the next view says it again, and a loss
+// shows as a gap, which asks for that view.
+bool belongs_to_view(const RelayPayload& payload) {
+  return std::holds_alternative<RelayAttach>(payload) || std::holds_alternative<RelayAttached>(payload) ||
+         std::holds_alternative<RelayDetach>(payload) || std::holds_alternative<RelayDetached>(payload) ||
+         std::holds_alternative<RelayTraverse>(payload) || std::holds_alternative<RelayTraverseBatch>(payload);
+}
+
 }  // namespace
 
 Node::Node(NodeConfig config, NodeEnvironment& env, recovery::PersistedState state)
@@ -416,7 +424,7 @@ void Node::send_relay(Pnn to, const RelayPayload& payload) {
   }
   // Who waits for an answer is there, even if this node has just started and heard no heartbeat from it yet.
   const bool awaited = std::holds_alternative<RelayControlReply>(payload) || std::holds_alternative<RelayMissed>(payload);
-  if (!is_connected(to) && !awaited) return;
+  if (!is_connected(to) && !awaited && !(belongs_to_view(payload) && is_member(to))) return;
   ++statistics_.node_packets_sent;
   env_.link().send(to, MessageKind::Relay, encode_relay(payload));
 }
