@@ -375,7 +375,8 @@ bool NodeCluster::votes(const SimNode& node) const {
   const auto by = [&](const recovery::ClusterConfig& config) {
     return in(config.voters) && (config.old_voters.empty() || in(config.old_voters));
   };
-  return node.remembers() && (!newest_ || by(newest_->config)) && std::all_of(nodes_.begin(), nodes_.end(), [&](const auto& one) {
+  if (unlisted_ == node.pnn() || !node.remembers() || (newest_ && !by(newest_->config))) return false;
+  return std::all_of(nodes_.begin(), nodes_.end(), [&](const auto& one) {
     return !one->up() || by(one->node().control().cluster());
   });
 }
