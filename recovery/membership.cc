@@ -172,7 +172,14 @@ std::set<Pnn> Membership::clique(std::set<Pnn> nodes, const std::set<Pnn>& in_th
 
 std::set<Pnn> Membership::not_in_clique(const std::set<Pnn>& wanted, const std::set<Pnn>& in_the_view, Instant now) {
   note_links(now);
-  const std::set<Pnn> kept = clique(wanted, in_the_view, now);
+  // Who comes waits while it is not known what becomes of a link: it might cost the member at the other end its place.
+  std::set<Pnn> kept = wanted;
+  for (const auto& [pair, since] : broken_since_) {
+    if (now - since >= timing_.link_patience) continue;
+    if (in_the_view.contains(pair.first) && !in_the_view.contains(pair.second)) kept.erase(pair.second);
+    if (in_the_view.contains(pair.second) && !in_the_view.contains(pair.first)) kept.erase(pair.first);
+  }
+  kept = clique(std::move(kept), in_the_view, now);
   std::set<Pnn> gone;
   std::set_difference(wanted.begin(), wanted.end(), kept.begin(), kept.end(), std::inserter(gone, gone.end()));
   return gone;

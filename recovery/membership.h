@@ -44,8 +44,8 @@ class Membership {
   [[nodiscard]] Instant next_loss(Instant now) const;
 
   // Which of `wanted` (this node included) are to go so that the rest hear each other pairwise. Only links
-  // broken for link_patience count. Most missing links go first, then who is not in the view, then the highest pnn,
-  // never this node.
+  // broken for link_patience count; until then, who is not in the view waits. Most missing links go first, then who is not
+  // in the view, then the highest pnn, never this node.
   [[nodiscard]] std::set<Pnn> not_in_clique(const std::set<Pnn>& wanted, const std::set<Pnn>& in_the_view, Instant now);
 
   // Nothing if that is not known: `who` is not heard here.

@@ -17,7 +17,8 @@ namespace tdbmesh::sim {
 
 const std::vector<PlantedBug>& planted_bugs() {
   static const std::vector<PlantedBug> bugs{
-      {"accept-old-grant", Plant::AcceptOldGrant, "node", 3, 20, 100, {}, "a GRANT of an older generation is taken"},
+      {"accept-old-grant", Plant::AcceptOldGrant, "node", 3, 20, 100, {"recovery asked for", "loss and delay"},
+       "a GRANT of an older generation is taken"},
       {"skip-generation-check", Plant::SkipGenerationCheck, "node", 3, 20, 100, {},
        "record messages of older generations are handled"},
       {"compare-rsn-wrongly", Plant::CompareRsnWrongly, "node", 3, 20, 40, {}, "the oldest copy wins where nobody owns"},
@@ -59,8 +60,7 @@ const std::vector<PlantedBug>& planted_bugs() {
        {"all die", "power off", "restart one by one", "recovery asked for"}, "the accepted view is forgotten at a restart"},
       {"install-opens-gate", Plant::InstallOpensGate, "node", 3, 20, 200,
        {"cut one way", "daemon paused", "isolated shortly", "link flapping"}, "INSTALL opens the gate without support"},
-      {"lease-from-arrival", Plant::LeaseFromArrival, "node", 3, 20, 80,
-       {"cut one way", "daemon paused", "isolated shortly", "link flapping"},
+      {"lease-from-arrival", Plant::LeaseFromArrival, "node", 3, 20, 80, {"daemon paused", "machine frozen"},
        "the lease counts from the arrival of the answer"},
       {"support-ignores-join", Plant::SupportIgnoresJoin, "node", 3, 20, 40, {},
        "a returning node is supported before it emptied its records"},
@@ -70,7 +70,7 @@ const std::vector<PlantedBug>& planted_bugs() {
       {"ignore-gate", Plant::None, "node", 3, 20, 40, {}, "clients work although the gate is closed"},
       {"lie-about-disk", Plant::None, "node", 3, 20, 40, {}, "a disk reports writes that it never made"},
       {"hide-attached", Plant::None, "node", 3, 20, 40, {}, "what a node attached does not reach the others"},
-      {"swallow-gaps", Plant::None, "node", 3, 20, 40, {}, "lost messages go unnoticed"},
+      {"swallow-gaps", Plant::None, "node", 3, 20, 40, {"connection broken"}, "lost messages go unnoticed"},
       {"hide-missed", Plant::None, "node", 3, 20, 40, {"connection broken"}, "who sent what was lost does not hear of it"},
   };
   return bugs;

@@ -133,7 +133,7 @@ TEST_F(Members, WhoMissesMostGoesFirst) {
 TEST_F(Members, WhoComesPushesNobodyOutOverALink) {
   cut(1, 3);
   in_the_view.erase(Pnn{1});
-  EXPECT_THAT(not_in_clique(Duration(0)), IsEmpty());
+  EXPECT_THAT(not_in_clique(Duration(0)), ElementsAre(Pnn{1})) << "or it would be in when that is decided";
   EXPECT_THAT(not_in_clique(kTiming.link_patience), ElementsAre(Pnn{1}));
 }
 
