@@ -129,9 +129,6 @@ std::size_t Membership::circle(Pnn leader, const std::set<Pnn>& nodes, Instant n
 
 // Of all that are heard, wanted or not: who was left out for a link must not come back before it has it.
 void Membership::note_links(Instant now) {
-  const auto hears = [](const PeerHeartbeats& who, Pnn whom) {
-    return std::find(who.hears.begin(), who.hears.end(), whom) != who.hears.end();
-  };
   // What was broken before this node hung may have been whole meanwhile.
   if (links_noted_ < now - timing_.silence / 2) broken_since_.clear();
   links_noted_ = now;
@@ -139,7 +136,7 @@ void Membership::note_links(Instant now) {
   for (const PeerHeartbeats& a : table_.peers) {
     for (const PeerHeartbeats& b : table_.peers) {
       if (!(a.pnn < b.pnn) || !alive(a.pnn, now) || !alive(b.pnn, now)) continue;
-      if (hears(a, b.pnn) && hears(b, a.pnn)) continue;
+      if (!broken(a.pnn, b.pnn, now)) continue;
       const auto before = broken_since_.find({a.pnn, b.pnn});
       now_broken[{a.pnn, b.pnn}] = before == broken_since_.end() ? now : before->second;
     }
